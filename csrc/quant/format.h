@@ -1,0 +1,61 @@
+// The registry of weight formats: what each is called, how long its blocks are,
+// and how its blocks are read, made and packed.
+//
+// A format is one header (quant/<name>.h) and one line in kFormats of
+// formats.cpp. Files hold rows of blocks; the kernels read *tiles*: 16 rows of
+// one block column, interleaved so that one vector register holds the same
+// inputs of 16 rows (docs/adr/0002).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+namespace rwkvcpp {
+
+inline constexpr std::size_t kTileRows = 16;  // outputs that a tile holds
+inline constexpr std::size_t kBlock = 32;     // inputs that share an activation scale
+
+enum class WeightType : std::uint8_t {
+  kF32,
+  kF16,
+  kBF16,
+  kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ8_0,
+  kQ6_K,
+};
+inline constexpr std::size_t kWeightTypes = 9;
+
+struct Format {
+  WeightType type;
+  std::string_view name;      // as llama.cpp spells it: "Q4_0"
+  int gguf_id;                // ggml_type
+  int ggmf_code;              // rwkv.cpp's code; -1: has none
+  std::size_t block_inputs;   // weights in a block: 1, 32 or 256
+  std::size_t block_bytes;    // bytes of a block in a file
+  std::size_t tile_bytes;     // bytes of 16 packed rows of one block
+  bool is_float;              // meets float32 activations; the others meet int8
+
+  void (*dequantize)(const void* blocks, std::size_t n_blocks, float* out);
+  /// ggml's reference rounding, byte for byte.
+  void (*quantize)(const float* in, std::size_t n_blocks, void* blocks);
+  /// Interleaves 16 rows (nullptr: a row of zeros past the matrix's end).
+  void (*pack)(const void* const* rows, std::size_t n_blocks, void* tiles);
+
+  std::size_t row_bytes(std::size_t n_inputs) const noexcept {
+    return n_inputs / block_inputs * block_bytes;
+  }
+};
+
+std::span<const Format> formats();
+const Format& format(WeightType type);
+/// nullptr when unknown. Names match whatever their case.
+const Format* find_format(std::string_view name);
+const Format* find_gguf_format(std::uint32_t gguf_id);
+const Format* find_ggmf_format(std::int32_t ggmf_code);
+
+}  // namespace rwkvcpp

@@ -1,0 +1,151 @@
+"""The native core. Everything public is re-exported, with manners, by `rwkvcpp`."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__version__: str
+
+def instruction_sets() -> list[str]:
+    """Names of the kernel tables that this CPU can run, slowest first ("scalar", "avx2", …)."""
+
+def active_instruction_set() -> str:
+    """The table in use; RWKVCPP_ISA forces one."""
+
+def cpu_features() -> list[str]: ...
+def default_threads() -> int:
+    """Physical cores that this process may use (affinity mask and cgroup quota respected)."""
+
+def file_info(path: str) -> dict[str, Any]:
+    """What `rwkvcpp info` prints, without loading weights.
+
+    Keys: path, container, architecture, version ("7"), n_vocab, n_embd, n_layer, n_ffn, head_size,
+    n_head, file_bytes, weight_bytes (packed, in memory), state_bytes, tensors (list of dicts: name,
+    type, shape, bytes), metadata (dict; long arrays as their length).
+    """
+
+class State:
+    """Recurrent state of one sequence."""
+
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def n_tokens(self) -> int:
+        """Tokens consumed since the initial state."""
+    def clone(self) -> State: ...
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Copies, by name ("blocks.0.att.x", "blocks.0.att.wkv", "blocks.0.ffn.x", v4: aa, bb, pp)."""
+    def assign(self, arrays: dict[str, NDArray[np.float32]]) -> None:
+        """The reverse of arrays(); StateError on a missing, unknown or wrongly shaped array."""
+
+class Model:
+    def __init__(
+        self,
+        path: str,
+        *,
+        threads: int = 0,
+        activations: str = "int8",
+        mmap: bool = False,
+        group_norm_eps: float = 64e-5,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def version(self) -> str:
+        """ "4", "5.0", "5.1", "5.2", "6" or "7"."""
+    @property
+    def n_vocab(self) -> int: ...
+    @property
+    def n_embd(self) -> int: ...
+    @property
+    def n_layer(self) -> int: ...
+    @property
+    def n_ffn(self) -> int: ...
+    @property
+    def head_size(self) -> int:
+        """0 for version 4."""
+    @property
+    def n_threads(self) -> int: ...
+    @property
+    def activations(self) -> str: ...
+    @property
+    def mmap(self) -> bool: ...
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of packed weights in memory."""
+    @property
+    def token_bytes_read(self) -> int:
+        """Bytes of weights that one decoded token reads: every matrix, head included, embedding not."""
+    @property
+    def weight_type(self) -> str:
+        """The type that most weights have ("Q5_1")."""
+    def metadata(self, key: str) -> Any:
+        """A GGUF metadata value (str, int, float, bool or a list), or None."""
+    def initial_state(self) -> State: ...
+    def forward(
+        self,
+        segments: Sequence[tuple[Sequence[int] | NDArray[np.integer[Any]], State]],
+        all_logits: bool = False,
+    ) -> NDArray[np.float32]:
+        """Advance every state over its tokens in one call.
+
+        Returns [len(segments), n_vocab], the logits after each segment's last token, or with
+        all_logits [total tokens, n_vocab]. Raises IndexError for a token out of range, ValueError
+        for an empty segment or no segment, StateError for a state of other weights, given twice or
+        in use by another thread; nothing has changed then. KeyboardInterrupt leaves the states as
+        they were.
+        """
+
+class WorldTokenizer:
+    """Greedy longest match over bytes."""
+
+    @staticmethod
+    def from_tokens(tokens: Sequence[bytes]) -> WorldTokenizer:
+        """tokens[id] is the byte string of id; b"" for ids that encode never emits."""
+    @staticmethod
+    def bytes_only() -> WorldTokenizer:
+        """256 tokens; id = byte."""
+    @property
+    def n_vocab(self) -> int: ...
+    def encode(self, data: bytes) -> list[int]: ...
+    def decode(self, ids: Sequence[int]) -> bytes:
+        """IndexError for an id out of range."""
+    def token_bytes(self, id: int) -> bytes: ...
+
+class Sampler:
+    """Draws tokens; keeps the random generator and the penalty counts of one sequence."""
+
+    def __init__(
+        self,
+        *,
+        temperature: float,
+        top_p: float,
+        top_k: int,
+        presence_penalty: float,
+        frequency_penalty: float,
+        penalty_decay: float,
+        logit_bias: dict[int, float],
+        banned_tokens: Sequence[int],
+        order: str,
+        seed: int,
+    ) -> None: ...
+    def sample(self, logits: NDArray[np.float32]) -> int:
+        """One token from float32 [n_vocab]; the logits are not changed. Updates the counts."""
+    def observe(self, token: int) -> None:
+        """Count a token that was not sampled (a prompt's), as sample() would have."""
+    def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The distribution that sample() would draw from, [n_vocab], summing to 1."""
+    def clone(self) -> Sampler: ...
+
+# Weight formats, for tests and tools.
+def weight_formats() -> list[dict[str, Any]]:
+    """name, gguf_id, ggmf_code, block_inputs, block_bytes, tile_bytes, is_float for each."""
+
+def quantize(name: str, weights: NDArray[np.float32]) -> bytes:
+    """Rows of float32 [rows, inputs] to the format's blocks, ggml's reference rounding."""
+
+def dequantize(name: str, blocks: bytes, n_inputs: int) -> NDArray[np.float32]:
+    """Blocks to float32 [rows, n_inputs]."""
