@@ -1,0 +1,142 @@
+// The vocabulary in which models are written; a device implements it.
+//
+// Every op covers all rows of all segments at once: decode is one segment of one
+// row. A call is a barrier: what it wrote may be read by the next. Arguments are
+// checked by the model; ops do not throw after `upload`, `make_rows` and
+// `reserve`, so a forward pass that has begun always ends.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include "ops/tensor.h"
+
+namespace rwkvcpp {
+
+/// What happens to a product r = W x before it is stored in y. `bias` is a
+/// vector [n_out]; a and b are rows as wide as y.
+enum class Epilogue : std::uint8_t {
+  kStore,          // y = r
+  kSigmoid,        // y = sigmoid(r)
+  kTanh,           // y = tanh(r)
+  kSilu,           // y = r sigmoid(r)
+  kReluSquared,    // y = max(r, 0)^2
+  kAdd,            // y = y + r
+  kGatedAdd,       // y = y + a r
+  kShiftMix,       // y = a + b (bias + r)                       RWKV-6 data-dependent lerp
+  kDecay6,         // y = exp(-exp(bias + r))                    RWKV-6 decay
+  kDecay7,         // y = exp(-0.606531 sigmoid(bias + r))       RWKV-7 decay
+  kSigmoidBias,    // y = sigmoid(bias + r)                      RWKV-7 in-context learning rate
+  kValueResidual,  // y = y + (a - y) sigmoid(bias + r)          RWKV-7 value residual
+};
+inline constexpr std::size_t kEpilogues = 12;
+
+struct Product {
+  const Matrix* weight;
+  Rows x;
+  Rows y;
+  Epilogue epilogue = Epilogue::kStore;
+  const float* bias = nullptr;
+  Rows a = {};
+  Rows b = {};
+};
+
+/// Token shift of one input: out = x + (p - x) mu with p the previous token's x;
+/// mu null: out = p - x.
+struct ShiftMix {
+  const float* mu;
+  Rows out;
+};
+
+struct Norm {
+  const float* weight;  // [n_embd]
+  const float* bias;    // [n_embd]
+  float eps;
+};
+
+/// RWKV-4, per channel: state aa, bb, pp at offset, offset + C, offset + 2C.
+/// out = r wkv.
+struct Wkv4 {
+  Rows r, k, v;          // r after its sigmoid
+  const float* decay;    // [C], -exp(time_decay) < 0
+  const float* bonus;    // [C], time_first
+  std::size_t offset;
+  Rows out;
+};
+
+/// RWKV-5 and 6, per head: state S[key][value] at offset + head N^2.
+///   y = r (S + diag(u) k v),  S = diag(w) S + k v,  out = group_norm(y) gate
+struct Wkv6 {
+  Rows r, k, v;
+  Rows decay;                  // [rows, C], or empty: decay_constant
+  const float* decay_constant; // [C], RWKV-5
+  const float* bonus;          // [C]
+  Rows gate;                   // optional, after its silu
+  Norm group_norm;
+  std::size_t head_size;
+  std::size_t offset;
+  Rows out;
+};
+
+/// RWKV-7, per head: state S[key][value] (the transpose of the paper's) at
+/// offset + head N^2. With kappa = normalize(k k_k), k' = k (1 + (a - 1) k_a):
+///   S = S diag(w) - (S kappa)(kappa a)^T + v k'^T,  y = S r,
+///   out = (group_norm(y) + (r . k' r_k) v) gate
+struct Wkv7 {
+  Rows r, decay, k, v, a, gate;
+  const float* k_k;  // [C]
+  const float* k_a;  // [C]
+  const float* r_k;  // [C]
+  Norm group_norm;
+  std::size_t head_size;
+  std::size_t offset;
+  Rows out;
+};
+
+/// Rows of a table that stays in its file; row(t, out) dequantizes row t.
+using RowReader = std::function<void(TokenId, float* out)>;
+
+class Ops {
+ public:
+  virtual ~Ops() = default;
+
+  // Memory.
+  virtual Matrix upload(const MatrixSource& source) = 0;
+  virtual Rows make_rows(std::size_t n_rows, std::size_t n_cols) = 0;  // lives as long as the Ops
+  /// Announces the largest call to come: rows, and the widths of the distinct
+  /// inputs of the widest group of products, added up.
+  virtual void reserve(std::size_t max_rows, std::size_t max_group_inputs) = 0;
+
+  // Rows.
+  virtual void layer_norm(Rows x, const Norm& norm, Rows out) = 0;
+  /// Mixes each row of x with the one before it (the state's at `offset`, for a
+  /// segment's first), then leaves the segment's last row in the state.
+  virtual void token_shift(Rows x, Segments segments, std::size_t offset,
+                           std::span<const ShiftMix> mixes) = 0;
+  virtual void scale(Rows x, float factor) = 0;
+  virtual void gather(Rows x, std::span<const std::size_t> rows, Rows out) = 0;
+
+  // Products: the group is one parallel region; each input row is quantized once.
+  virtual void matmul(std::span<const Product> group) = 0;
+  void matmul(const Product& product) { matmul(std::span(&product, 1)); }
+
+  // Recurrences.
+  virtual void wkv4(const Wkv4& op, Segments segments) = 0;
+  virtual void wkv6(const Wkv6& op, Segments segments) = 0;
+  virtual void wkv7(const Wkv7& op, Segments segments) = 0;
+
+  virtual int n_threads() const noexcept = 0;
+};
+
+struct OpsOptions {
+  int n_threads = 0;               // 0: default_threads()
+  bool float_activations = false;  // block weights meet float32 too
+};
+
+std::unique_ptr<Ops> make_cpu_ops(const OpsOptions& options);
+
+/// Physical cores that this process may use.
+int default_threads();
+
+}  // namespace rwkvcpp

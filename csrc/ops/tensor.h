@@ -1,0 +1,64 @@
+// What models and ops talk about: matrices, rows of activations, segments.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+
+#include "core/aligned_buffer.h"
+#include "quant/format.h"
+
+namespace rwkvcpp {
+
+using TokenId = std::int32_t;
+
+/// A weight matrix [n_out, n_in] as its device keeps it.
+struct Matrix {
+  const Format* format = nullptr;
+  std::size_t n_out = 0;
+  std::size_t n_in = 0;
+  std::shared_ptr<const AlignedBuffer> tiles;  // packed; null when mapped
+  const std::uint8_t* file_rows = nullptr;     // mmap=True: rows as the file has them
+
+  std::size_t n_tiles() const noexcept { return (n_out + kTileRows - 1) / kTileRows; }
+  std::size_t n_units() const noexcept { return n_in / format->block_inputs; }
+  std::size_t bytes() const noexcept { return n_out * format->row_bytes(n_in); }
+};
+
+/// Where a matrix comes from: rows that can be copied out in any order, from
+/// several threads at once.
+struct MatrixSource {
+  const Format* format;
+  std::size_t n_out;
+  std::size_t n_in;
+  std::function<void(std::size_t row, std::size_t n_rows, void* out)> read;
+  const std::uint8_t* mapped = nullptr;  // when set, use the file's rows in place
+};
+
+/// A view of float32 activations [n_rows, n_cols]; rows start 64-byte aligned.
+struct Rows {
+  float* data = nullptr;
+  std::size_t n_rows = 0;
+  std::size_t n_cols = 0;
+  std::size_t stride = 0;  // floats from row to row, a multiple of 16
+
+  explicit operator bool() const noexcept { return data != nullptr; }
+  float* row(std::size_t i) const noexcept { return data + i * stride; }
+  Rows first(std::size_t n) const noexcept { return {data, n, n_cols, stride}; }
+  /// Columns [begin, begin + n); begin must be a multiple of 16.
+  Rows columns(std::size_t begin, std::size_t n) const noexcept {
+    return {data + begin, n_rows, n, stride};
+  }
+};
+
+/// Consecutive rows that belong to one sequence, with that sequence's state.
+struct Segment {
+  std::size_t begin;
+  std::size_t n_rows;
+  float* state;  // the State's floats; layers are offsets into it
+};
+using Segments = std::span<const Segment>;
+
+}  // namespace rwkvcpp

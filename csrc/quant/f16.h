@@ -1,0 +1,19 @@
+// F16: IEEE half precision.
+#pragma once
+
+#include "quant/float_tile.h"
+#include "quant/half.h"
+
+namespace rwkvcpp {
+
+struct F16 : FloatFormat<std::uint16_t, WeightType::kF16> {
+  static void dequantize(const Block& value, float* out) noexcept { *out = fp16_to_fp32(value); }
+  static void quantize(const float* in, Block& value) noexcept { value = fp32_to_fp16(*in); }
+
+  template <class S>
+  static typename S::F weights(const Tile& tile, std::size_t lane) noexcept {
+    return S::load_f16(tile.weights + lane);
+  }
+};
+
+}  // namespace rwkvcpp

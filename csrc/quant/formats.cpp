@@ -1,0 +1,110 @@
+// The list of weight formats. To add one: its header, its WeightType, its line.
+#include <algorithm>
+#include <cctype>
+#include <cstring>
+
+#include "quant/bf16.h"
+#include "quant/f16.h"
+#include "quant/f32.h"
+#include "quant/format.h"
+#include "quant/q4_0.h"
+#include "quant/q4_1.h"
+#include "quant/q5_0.h"
+#include "quant/q5_1.h"
+#include "quant/q6_k.h"
+#include "quant/q8_0.h"
+
+namespace rwkvcpp {
+namespace {
+
+// Blocks in files are not aligned, so they are copied into place first.
+template <class F>
+typename F::Block block_at(const void* blocks, std::size_t i) noexcept {
+  typename F::Block block;
+  std::memcpy(&block, static_cast<const std::uint8_t*>(blocks) + i * sizeof block, sizeof block);
+  return block;
+}
+
+template <class F>
+void dequantize(const void* blocks, std::size_t n_blocks, float* out) {
+  for (std::size_t i = 0; i < n_blocks; ++i) {
+    F::dequantize(block_at<F>(blocks, i), out + i * F::kInputs);
+  }
+}
+
+template <class F>
+void quantize(const float* in, std::size_t n_blocks, void* blocks) {
+  for (std::size_t i = 0; i < n_blocks; ++i) {
+    typename F::Block block;
+    F::quantize(in + i * F::kInputs, block);
+    std::memcpy(static_cast<std::uint8_t*>(blocks) + i * sizeof block, &block, sizeof block);
+  }
+}
+
+template <class F>
+void pack(const void* const* rows, std::size_t n_blocks, void* tiles) {
+  for (std::size_t i = 0; i < n_blocks; ++i) {
+    typename F::Block column[kTileRows];
+    for (std::size_t r = 0; r < kTileRows; ++r) {
+      if (rows[r] != nullptr) {
+        column[r] = block_at<F>(rows[r], i);
+      } else {
+        std::memset(&column[r], 0, sizeof column[r]);
+      }
+    }
+    F::pack(column, static_cast<typename F::Tile*>(tiles)[i]);
+  }
+}
+
+template <class F>
+constexpr Format describe(std::string_view name, int gguf_id, int ggmf_code) {
+  return {F::kType,
+          name,
+          gguf_id,
+          ggmf_code,
+          F::kInputs,
+          sizeof(typename F::Block),
+          sizeof(typename F::Tile),
+          F::kIsFloat,
+          dequantize<F>,
+          quantize<F>,
+          pack<F>};
+}
+
+constexpr Format kFormats[] = {
+    describe<F32>("F32", 0, 0),    describe<F16>("F16", 1, 1),    describe<BF16>("BF16", 30, -1),
+    describe<Q4_0>("Q4_0", 2, 2),  describe<Q4_1>("Q4_1", 3, 3),  describe<Q5_0>("Q5_0", 6, 7),
+    describe<Q5_1>("Q5_1", 7, 8),  describe<Q8_0>("Q8_0", 8, 9),  describe<Q6_K>("Q6_K", 14, 15),
+};
+static_assert(std::size(kFormats) == kWeightTypes);
+
+bool same_letters(std::string_view a, std::string_view b) {
+  const auto lower = [](char c) { return std::tolower(static_cast<unsigned char>(c)); };
+  return std::ranges::equal(a, b, {}, lower, lower);
+}
+
+template <class Matches>
+const Format* find(Matches matches) {
+  const auto* found = std::ranges::find_if(kFormats, matches);
+  return found != std::end(kFormats) ? found : nullptr;
+}
+
+}  // namespace
+
+std::span<const Format> formats() { return kFormats; }
+
+const Format& format(WeightType type) { return kFormats[static_cast<std::size_t>(type)]; }
+
+const Format* find_format(std::string_view name) {
+  return find([&](const Format& f) { return same_letters(f.name, name); });
+}
+
+const Format* find_gguf_format(std::uint32_t gguf_id) {
+  return find([&](const Format& f) { return static_cast<std::uint32_t>(f.gguf_id) == gguf_id; });
+}
+
+const Format* find_ggmf_format(std::int32_t ggmf_code) {
+  return find([&](const Format& f) { return f.ggmf_code >= 0 && f.ggmf_code == ggmf_code; });
+}
+
+}  // namespace rwkvcpp

@@ -1,0 +1,102 @@
+// The packed layout that Q4_0, Q4_1, Q5_0 and Q5_1 share: 16 rows of 32 weights.
+//
+// Inputs go in groups of four, as the four-way dot products of VNNI and NEON take
+// them. Byte 4 r + i of nibbles[j] belongs to row r: its low half is input
+// 4 j + i, its high half input 16 + 4 j + i, so packing moves whole words. The
+// fifth bits lie in one byte plane: bit g of byte 4 r + i is that of input
+// 4 g + i, one shift and one mask away from its nibble.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include "quant/format.h"
+
+namespace rwkvcpp {
+
+struct NoField {};
+
+template <bool kMinimum, bool kFifthBit>
+struct NibbleTile {
+  struct Minimums {
+    std::uint16_t values[kTileRows];  // fp16
+  };
+  struct FifthBits {
+    std::uint8_t plane[4 * kTileRows];
+  };
+  std::uint16_t scales[kTileRows];  // fp16
+  [[no_unique_address]] std::conditional_t<kMinimum, Minimums, NoField> minimums;
+  [[no_unique_address]] std::conditional_t<kFifthBit, FifthBits, NoField> fifth_bits;
+  std::uint8_t nibbles[4][4 * kTileRows];
+};
+
+/// What the kernels need to know of a nibble format; `offset` is taken off every code.
+template <bool minimum, bool fifth_bit, int offset>
+struct NibbleCodes {
+  static constexpr std::size_t kInputs = kBlock;
+  static constexpr bool kIsFloat = false;
+  static constexpr bool kHasMinimum = minimum;
+  static constexpr bool kSigned = false;
+  static constexpr bool kHalfScales = false;
+  static constexpr int kOffset = offset;
+  static constexpr int kMaxCode = fifth_bit ? 31 : 15;
+  static constexpr std::size_t kSubBlocks = 1;
+  using Tile = NibbleTile<minimum, fifth_bit>;
+
+  template <class S>
+  static typename S::F scales(const Tile& tile, std::size_t lane) noexcept {
+    return S::load_f16(tile.scales + lane);
+  }
+  template <class S>
+  static typename S::F minimums(const Tile& tile, std::size_t lane) noexcept {
+    return S::load_f16(tile.minimums.values + lane);
+  }
+  /// The codes of inputs 4 g … 4 g + 3 of S::kLanes rows, for g = 0 … 7.
+  template <class S>
+  static void codes(const Tile& tile, std::size_t, std::size_t lane,
+                    typename S::Bytes (&out)[8]) noexcept {
+    for (std::size_t j = 0; j < 4; ++j) {
+      const auto both = S::load_bytes(tile.nibbles[j] + 4 * lane);
+      out[j] = S::template field<0>(both, 0x0F);
+      out[j + 4] = S::template field<4>(both, 0x0F);
+    }
+    if constexpr (fifth_bit) add_fifth_bits<S>(tile, lane, out, std::make_index_sequence<8>());
+  }
+
+ private:
+  template <class S, std::size_t... g>
+  static void add_fifth_bits(const Tile& tile, std::size_t lane, typename S::Bytes (&out)[8],
+                             std::index_sequence<g...>) noexcept {
+    const auto plane = S::load_bytes(tile.fifth_bits.plane + 4 * lane);
+    ((out[g] = S::or_field(
+          out[g], S::template field<static_cast<int>(g) - 4>(plane, 0x10))), ...);
+  }
+};
+
+/// Transposes 4-byte words: word j of row r goes to out[j] at row r.
+template <std::size_t n_words>
+static inline void interleave_words(const std::uint8_t* const (&rows)[kTileRows],
+                                    std::uint8_t (&out)[n_words][4 * kTileRows]) noexcept {
+  for (std::size_t r = 0; r < kTileRows; ++r) {
+    for (std::size_t j = 0; j < n_words; ++j) std::memcpy(out[j] + 4 * r, rows[r] + 4 * j, 4);
+  }
+}
+
+/// bits[r] holds the fifth bits of row r, input i at bit i.
+static inline void pack_fifth_bits(const std::uint32_t (&bits)[kTileRows],
+                                   std::uint8_t (&plane)[4 * kTileRows]) noexcept {
+  for (std::size_t r = 0; r < kTileRows; ++r) {
+    for (std::size_t i = 0; i < 4; ++i) {
+      // Bits i, i + 4, … i + 28 gathered into one byte.
+      std::uint32_t b = (bits[r] >> i) & 0x11111111u;
+      b = (b | (b >> 3)) & 0x03030303u;
+      b = (b | (b >> 6)) & 0x000F000Fu;
+      plane[4 * r + i] = static_cast<std::uint8_t>(b | (b >> 12));
+    }
+  }
+}
+
+}  // namespace rwkvcpp

@@ -1,0 +1,60 @@
+// Q4_0: 32 weights in 18 bytes. weight = scale * (nibble - 8).
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+
+#include "quant/half.h"
+#include "quant/nibble_tile.h"
+
+namespace rwkvcpp {
+
+struct Q4_0 : NibbleCodes</*minimum=*/false, /*fifth_bit=*/false, /*offset=*/8> {
+  static constexpr WeightType kType = WeightType::kQ4_0;
+
+  struct Block {
+    std::uint16_t scale;               // fp16
+    std::uint8_t nibbles[kBlock / 2];  // byte i: weight i low, weight i + 16 high
+  };
+  static_assert(sizeof(Block) == 18 && sizeof(Tile) == kTileRows * sizeof(Block));
+
+  static void dequantize(const Block& b, float* out) noexcept {
+    const float scale = fp16_to_fp32(b.scale);
+    for (std::size_t i = 0; i < kBlock / 2; ++i) {
+      out[i] = static_cast<float>((b.nibbles[i] & 0x0F) - 8) * scale;
+      out[i + kBlock / 2] = static_cast<float>((b.nibbles[i] >> 4) - 8) * scale;
+    }
+  }
+
+  /// The weight of largest magnitude becomes exactly code 0 (-8).
+  static void quantize(const float* in, Block& b) noexcept {
+    const float peak = signed_peak(in);
+    const float scale = peak / -8.0f;
+    const float inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
+    b.scale = fp32_to_fp16(scale);
+    const auto code = [&](float w) { return std::min(15, static_cast<int>(w * inverse + 8.5f)); };
+    for (std::size_t i = 0; i < kBlock / 2; ++i) {
+      b.nibbles[i] = static_cast<std::uint8_t>(code(in[i]) | code(in[i + kBlock / 2]) << 4);
+    }
+  }
+
+  /// The weight of largest magnitude, the first of equals, with its sign.
+  static float signed_peak(const float* in) noexcept {
+    float peak = 0.0f;
+    for (std::size_t i = 0; i < kBlock; ++i) {
+      if (std::fabs(in[i]) > std::fabs(peak)) peak = in[i];
+    }
+    return peak;
+  }
+
+  static void pack(const Block (&rows)[kTileRows], Tile& tile) noexcept {
+    const std::uint8_t* nibbles[kTileRows];
+    for (std::size_t r = 0; r < kTileRows; ++r) {
+      tile.scales[r] = rows[r].scale;
+      nibbles[r] = rows[r].nibbles;
+    }
+    interleave_words(nibbles, tile.nibbles);
+  }
+};
+
+}  // namespace rwkvcpp
