@@ -6,6 +6,7 @@
 // `reserve`, so a forward pass that has begun always ends.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -127,6 +128,8 @@ class Ops {
   virtual void wkv7(const Wkv7& op, Segments segments) = 0;
 
   virtual int n_threads() const noexcept = 0;
+  /// Parallel regions so far: what a layer costs in barriers.
+  virtual std::uint64_t n_barriers() const noexcept = 0;
 };
 
 struct OpsOptions {

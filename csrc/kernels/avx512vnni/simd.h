@@ -1,0 +1,110 @@
+// AVX-512 (F, BW, DQ, VL) with VNNI: sixteen lanes, a whole tile in one register.
+// Ice Lake (2019), Zen 4 (2022) and later.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace rwkvcpp::kernels {
+namespace {
+
+struct Avx512Vnni {
+  static constexpr std::size_t kLanes = 16;
+  static constexpr std::size_t kMaxRows = 16;
+  using F = __m512;
+  using I = __m512i;
+  using Bytes = __m512i;
+
+  static F load(const float* p) noexcept { return _mm512_loadu_ps(p); }
+  static void store(float* p, F v) noexcept { _mm512_storeu_ps(p, v); }
+  static F set(float v) noexcept { return _mm512_set1_ps(v); }
+  static F load_f16(const std::uint16_t* p) noexcept { return _mm512_cvtph_ps(load_256(p)); }
+  static F load_bf16(const std::uint16_t* p) noexcept {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load_256(p)), 16));
+  }
+  static F add(F a, F b) noexcept { return _mm512_add_ps(a, b); }
+  static F sub(F a, F b) noexcept { return _mm512_sub_ps(a, b); }
+  static F mul(F a, F b) noexcept { return _mm512_mul_ps(a, b); }
+  static F div(F a, F b) noexcept { return _mm512_div_ps(a, b); }
+  static F fma(F a, F b, F c) noexcept { return _mm512_fmadd_ps(a, b, c); }
+  static F where_less(F a, F b, F yes, F no) noexcept {
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), no, yes);
+  }
+
+  static I set_int(std::int32_t v) noexcept { return _mm512_set1_epi32(v); }
+  static I as_int(F v) noexcept { return _mm512_castps_si512(v); }
+  static F as_float(I v) noexcept { return _mm512_castsi512_ps(v); }
+  static F to_float(I v) noexcept { return _mm512_cvtepi32_ps(v); }
+  static I to_int(F v) noexcept { return _mm512_cvtps_epi32(v); }
+  static I add(I a, I b) noexcept { return _mm512_add_epi32(a, b); }
+  static I sub(I a, I b) noexcept { return _mm512_sub_epi32(a, b); }
+  static I mul(I a, I b) noexcept { return _mm512_mullo_epi32(a, b); }
+  static I bit_and(I a, I b) noexcept { return _mm512_and_si512(a, b); }
+  static I bit_or(I a, I b) noexcept { return _mm512_or_si512(a, b); }
+  static I max(I a, I b) noexcept { return _mm512_max_epi32(a, b); }
+  template <int n>
+  static I shift_left(I v) noexcept {
+    return _mm512_slli_epi32(v, n);
+  }
+  template <int n>
+  static I shift_right(I v) noexcept {
+    return _mm512_srai_epi32(v, n);
+  }
+  static I load_i8(const std::int8_t* p) noexcept {
+    return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static void store_i8(std::int8_t* p, I v) noexcept {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v));
+  }
+
+  static Bytes load_bytes(const void* p) noexcept { return _mm512_loadu_si512(p); }
+  template <int shift>
+  static Bytes field(Bytes v, std::uint8_t mask) noexcept {
+    const __m512i m = _mm512_set1_epi8(static_cast<char>(mask));
+    if constexpr (shift > 0) {
+      return _mm512_and_si512(_mm512_srli_epi16(v, shift), m);
+    } else if constexpr (shift < 0) {
+      return _mm512_and_si512(_mm512_slli_epi16(v, -shift), m);
+    } else {
+      return _mm512_and_si512(v, m);
+    }
+  }
+  static Bytes or_field(Bytes a, Bytes b) noexcept { return _mm512_or_si512(a, b); }
+  static I bytes_as_int(Bytes v) noexcept { return v; }
+
+  template <int max_code, std::size_t n>
+  static I dot(I start, const Bytes* codes, const std::int8_t* x) noexcept {
+    I sum = start;
+#pragma GCC unroll 8
+    for (std::size_t g = 0; g < n; ++g) {
+      sum = _mm512_dpbusd_epi32(sum, codes[g], broadcast4(x + 4 * g));
+    }
+    return sum;
+  }
+  template <std::size_t n>
+  static I dot_signed(const Bytes* codes, const std::int8_t* x, std::int32_t x_sum) noexcept {
+    const __m512i flip = _mm512_set1_epi8(static_cast<char>(0x80));
+    I sum = _mm512_set1_epi32(-128 * x_sum);
+#pragma GCC unroll 8
+    for (std::size_t g = 0; g < n; ++g) {
+      sum = _mm512_dpbusd_epi32(sum, _mm512_xor_si512(codes[g], flip), broadcast4(x + 4 * g));
+    }
+    return sum;
+  }
+
+ private:
+  static __m256i load_256(const void* p) noexcept {
+    return _mm256_loadu_si256(static_cast<const __m256i*>(p));
+  }
+  static __m512i broadcast4(const std::int8_t* x) noexcept {
+    std::int32_t four;
+    std::memcpy(&four, x, sizeof four);
+    return _mm512_set1_epi32(four);
+  }
+};
+
+}  // namespace
+}  // namespace rwkvcpp::kernels

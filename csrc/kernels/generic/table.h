@@ -1,0 +1,45 @@
+// Every kernel of one instruction set, from its Simd type.
+#pragma once
+
+#include "kernels/generic/elementwise.h"
+#include "kernels/generic/matmul.h"
+#include "kernels/generic/norm.h"
+#include "kernels/generic/quantize.h"
+#include "kernels/generic/wkv4.h"
+#include "kernels/generic/wkv6.h"
+#include "kernels/generic/wkv7.h"
+#include "quant/bf16.h"
+#include "quant/f16.h"
+#include "quant/f32.h"
+#include "quant/q4_0.h"
+#include "quant/q4_1.h"
+#include "quant/q5_0.h"
+#include "quant/q5_1.h"
+#include "quant/q6_k.h"
+#include "quant/q8_0.h"
+
+namespace rwkvcpp::kernels {
+namespace {
+
+template <class S, class... Formats>
+void fill_formats(KernelTable& table) noexcept {
+  (fill_matmul<S, Formats>(table), ...);
+}
+
+template <class S>
+void fill_products(KernelTable& table) noexcept {
+  fill_formats<S, F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q6_K>(table);
+}
+
+template <class S>
+void fill_rows(KernelTable& table) noexcept {
+  fill_elementwise<S>(table);
+  table.quantize = quantize<S>;
+  table.layer_norm = layer_norm<S>;
+  table.wkv4 = wkv4<S>;
+  table.wkv6 = wkv6<S>;
+  table.wkv7 = wkv7<S>;
+}
+
+}  // namespace
+}  // namespace rwkvcpp::kernels

@@ -1,0 +1,109 @@
+// The contract between ops and kernels: plain functions over plain memory.
+//
+// A table belongs to one instruction set and starts as a copy of its parent's,
+// so a kernel that is missing falls back. Kernels never start threads, allocate
+// or throw. All tables give the same bits (docs/adr/0003): a product sums its
+// inputs in order, one chain of fused multiply-adds per output; reductions over
+// a row add sixteen interleaved partial sums.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace rwkvcpp::kernels {
+
+inline constexpr std::size_t kTypes = 9;       // = kWeightTypes
+inline constexpr std::size_t kEpilogueKinds = 12;  // = kEpilogues
+inline constexpr std::size_t kMaxHeadSize = 256;
+
+/// y[r][16 t + lane] = weights of tile row t . x[r], for t in [0, n_tiles).
+struct MatmulArgs {
+  const void* tiles;        // [n_tiles][n_units] tiles
+  std::size_t n_tiles;      // of 16 outputs each
+  std::size_t n_units;      // block columns
+  const void* x;            // ActivationBlock or float
+  std::size_t x_stride;     // bytes from row to row
+  std::size_t n_rows;
+  float* y;                 // every lane of a tile is written
+  std::size_t y_stride;     // floats from row to row
+};
+
+/// y = f(r) over n floats; what f reads is in ops.h, Epilogue.
+struct EpilogueArgs {
+  const float* r;
+  float* y;
+  const float* bias;
+  const float* a;
+  const float* b;
+  std::size_t n;
+};
+
+struct LayerNormArgs {
+  const float* x;
+  const float* weight;
+  const float* bias;
+  float eps;
+  std::size_t n;
+  float* out;
+};
+
+/// out = x + (previous - x) mu, or previous - x when mu is null.
+struct ShiftArgs {
+  const float* x;
+  const float* previous;
+  const float* mu;
+  std::size_t n;
+  float* out;
+};
+
+/// Channels of one sequence, rows in time order; strides in floats.
+struct Wkv4Args {
+  const float *r, *k, *v;
+  const float *decay, *bonus;
+  float *aa, *bb, *pp;
+  float* out;
+  std::size_t n_channels, n_rows, stride;
+};
+
+/// One head of one sequence. state is [key][value].
+struct Wkv6Args {
+  const float *r, *k, *v;
+  const float* decay;
+  std::size_t decay_stride;  // 0: the same for all rows
+  const float* bonus;
+  const float* gate;         // may be null
+  const float *norm_weight, *norm_bias;
+  float norm_eps;
+  float* state;
+  float* out;
+  std::size_t head_size, n_rows, stride;
+};
+
+struct Wkv7Args {
+  const float *r, *decay, *k, *v, *a, *gate;
+  const float *k_k, *k_a, *r_k;
+  const float *norm_weight, *norm_bias;
+  float norm_eps;
+  float* state;
+  float* out;
+  std::size_t head_size, n_rows, stride;
+};
+
+struct KernelTable {
+  const char* isa;
+  /// Block weights meet ActivationBlocks, float weights meet floats.
+  void (*matmul[kTypes])(const MatmulArgs&) noexcept;
+  /// Every weight type meets floats.
+  void (*matmul_float[kTypes])(const MatmulArgs&) noexcept;
+  /// n_blocks * 32 floats to ActivationBlocks.
+  void (*quantize)(const float* x, std::size_t n_blocks, void* blocks) noexcept;
+  void (*epilogue[kEpilogueKinds])(const EpilogueArgs&) noexcept;
+  void (*layer_norm)(const LayerNormArgs&) noexcept;
+  void (*token_shift)(const ShiftArgs&) noexcept;
+  void (*scale)(float* x, float factor, std::size_t n) noexcept;
+  void (*wkv4)(const Wkv4Args&) noexcept;
+  void (*wkv6)(const Wkv6Args&) noexcept;
+  void (*wkv7)(const Wkv7Args&) noexcept;
+};
+
+}  // namespace rwkvcpp::kernels

@@ -1,0 +1,113 @@
+// NEON (ARMv8.0): four lanes, on every 64-bit ARM processor.
+//
+// Without a dot product instruction, products of bytes widen to 16 bits and are
+// added in pairs; codes below 64 are non-negative as signed bytes, so all products
+// are signed by signed.
+#pragma once
+
+#include <arm_neon.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace rwkvcpp::kernels {
+namespace {
+
+struct Neon {
+  static constexpr std::size_t kLanes = 4;
+  static constexpr std::size_t kMaxRows = 4;
+  using F = float32x4_t;
+  using I = int32x4_t;
+  using Bytes = uint8x16_t;
+
+  static F load(const float* p) noexcept { return vld1q_f32(p); }
+  static void store(float* p, F v) noexcept { vst1q_f32(p, v); }
+  static F set(float v) noexcept { return vdupq_n_f32(v); }
+  static F load_f16(const std::uint16_t* p) noexcept {
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+  }
+  static F load_bf16(const std::uint16_t* p) noexcept {
+    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
+  }
+  static F add(F a, F b) noexcept { return vaddq_f32(a, b); }
+  static F sub(F a, F b) noexcept { return vsubq_f32(a, b); }
+  static F mul(F a, F b) noexcept { return vmulq_f32(a, b); }
+  static F div(F a, F b) noexcept { return vdivq_f32(a, b); }
+  static F fma(F a, F b, F c) noexcept { return vfmaq_f32(c, a, b); }
+  static F where_less(F a, F b, F yes, F no) noexcept {
+    return vbslq_f32(vcltq_f32(a, b), yes, no);
+  }
+
+  static I set_int(std::int32_t v) noexcept { return vdupq_n_s32(v); }
+  static I as_int(F v) noexcept { return vreinterpretq_s32_f32(v); }
+  static F as_float(I v) noexcept { return vreinterpretq_f32_s32(v); }
+  static F to_float(I v) noexcept { return vcvtq_f32_s32(v); }
+  static I to_int(F v) noexcept { return vcvtnq_s32_f32(v); }
+  static I add(I a, I b) noexcept { return vaddq_s32(a, b); }
+  static I sub(I a, I b) noexcept { return vsubq_s32(a, b); }
+  static I mul(I a, I b) noexcept { return vmulq_s32(a, b); }
+  static I bit_and(I a, I b) noexcept { return vandq_s32(a, b); }
+  static I bit_or(I a, I b) noexcept { return vorrq_s32(a, b); }
+  static I max(I a, I b) noexcept { return vmaxq_s32(a, b); }
+  template <int n>
+  static I shift_left(I v) noexcept {
+    return vshlq_n_s32(v, n);
+  }
+  template <int n>
+  static I shift_right(I v) noexcept {
+    return vshlq_s32(v, vdupq_n_s32(-n));
+  }
+  static I load_i8(const std::int8_t* p) noexcept {
+    std::int32_t four;
+    std::memcpy(&four, p, sizeof four);
+    return vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four)))));
+  }
+  static void store_i8(std::int8_t* p, I v) noexcept {
+    const int16x4_t words = vmovn_s32(v);
+    const int8x8_t bytes = vmovn_s16(vcombine_s16(words, words));
+    const std::int32_t four = vget_lane_s32(vreinterpret_s32_s8(bytes), 0);
+    std::memcpy(p, &four, sizeof four);
+  }
+
+  static Bytes load_bytes(const void* p) noexcept {
+    return vld1q_u8(static_cast<const std::uint8_t*>(p));
+  }
+  template <int shift>
+  static Bytes field(Bytes v, std::uint8_t mask) noexcept {
+    return vandq_u8(vshlq_u8(v, vdupq_n_s8(-shift)), vdupq_n_u8(mask));
+  }
+  static Bytes or_field(Bytes a, Bytes b) noexcept { return vorrq_u8(a, b); }
+  static I bytes_as_int(Bytes v) noexcept { return vreinterpretq_s32_u8(v); }
+
+  template <int max_code, std::size_t n>
+  static I dot(I start, const Bytes* codes, const std::int8_t* x) noexcept {
+    I sum = start;
+#pragma GCC unroll 8
+    for (std::size_t g = 0; g < n; ++g) {
+      sum = vaddq_s32(sum, dot4(vreinterpretq_s8_u8(codes[g]), broadcast4(x + 4 * g)));
+    }
+    return sum;
+  }
+  template <std::size_t n>
+  static I dot_signed(const Bytes* codes, const std::int8_t* x, std::int32_t) noexcept {
+    return dot<127, n>(vdupq_n_s32(0), codes, x);
+  }
+
+  static int8x16_t broadcast4(const std::int8_t* x) noexcept {
+    std::int32_t four;
+    std::memcpy(&four, x, sizeof four);
+    return vreinterpretq_s8_s32(vdupq_n_s32(four));
+  }
+
+ private:
+  static I dot4(int8x16_t codes, int8x16_t x) noexcept {
+    // Two products of up to 128 * 127 would overflow 16 bits, so pairs widen first.
+    const int32x4_t low = vpaddlq_s16(vmull_s8(vget_low_s8(codes), vget_low_s8(x)));
+    const int32x4_t high = vpaddlq_s16(vmull_s8(vget_high_s8(codes), vget_high_s8(x)));
+    return vpaddq_s32(low, high);
+  }
+};
+
+}  // namespace
+}  // namespace rwkvcpp::kernels

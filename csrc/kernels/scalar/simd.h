@@ -1,0 +1,106 @@
+// One lane, plain C++: the oracle that every other instruction set must equal
+// bit for bit, and the tail of every vector loop.
+//
+// fmaf is the library's: fused even where the processor has no such instruction.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "quant/half.h"
+
+namespace rwkvcpp::kernels {
+namespace {
+
+struct Scalar {
+  static constexpr std::size_t kLanes = 1;
+  static constexpr std::size_t kMaxRows = 4;  // activation rows that a product keeps in registers
+  using F = float;
+  using I = std::int32_t;
+  using Bytes = std::uint32_t;  // four codes of one row
+
+  static F load(const float* p) noexcept { return *p; }
+  static void store(float* p, F v) noexcept { *p = v; }
+  static F set(float v) noexcept { return v; }
+  static F load_f16(const std::uint16_t* p) noexcept { return fp16_to_fp32(*p); }
+  static F load_bf16(const std::uint16_t* p) noexcept { return bf16_to_fp32(*p); }
+  static F add(F a, F b) noexcept { return a + b; }
+  static F sub(F a, F b) noexcept { return a - b; }
+  static F mul(F a, F b) noexcept { return a * b; }
+  static F div(F a, F b) noexcept { return a / b; }
+  static F fma(F a, F b, F c) noexcept { return __builtin_fmaf(a, b, c); }
+  static F where_less(F a, F b, F yes, F no) noexcept { return a < b ? yes : no; }
+
+  static I set_int(std::int32_t v) noexcept { return v; }
+  static I as_int(F v) noexcept { return std::bit_cast<I>(v); }
+  static F as_float(I v) noexcept { return std::bit_cast<F>(v); }
+  static F to_float(I v) noexcept { return static_cast<F>(v); }
+  /// Nearest even; for values beyond int32 any result will do.
+  static I to_int(F v) noexcept {
+    const F rounded = __builtin_rintf(v);
+    return rounded >= -2147483648.0f && rounded < 2147483648.0f ? static_cast<I>(rounded)
+                                                                : INT32_MIN;
+  }
+  static I add(I a, I b) noexcept {
+    return static_cast<I>(static_cast<std::uint32_t>(a) + static_cast<std::uint32_t>(b));
+  }
+  static I sub(I a, I b) noexcept {
+    return static_cast<I>(static_cast<std::uint32_t>(a) - static_cast<std::uint32_t>(b));
+  }
+  static I mul(I a, I b) noexcept { return a * b; }
+  static I bit_and(I a, I b) noexcept { return a & b; }
+  static I bit_or(I a, I b) noexcept { return a | b; }
+  static I max(I a, I b) noexcept { return a > b ? a : b; }
+  template <int n>
+  static I shift_left(I v) noexcept {
+    return static_cast<I>(static_cast<std::uint32_t>(v) << n);
+  }
+  template <int n>
+  static I shift_right(I v) noexcept {  // arithmetic
+    return v >> n;
+  }
+  static I load_i8(const std::int8_t* p) noexcept { return *p; }
+  static void store_i8(std::int8_t* p, I v) noexcept { *p = static_cast<std::int8_t>(v); }
+
+  static Bytes load_bytes(const void* p) noexcept {
+    Bytes v;
+    std::memcpy(&v, p, sizeof v);
+    return v;
+  }
+  /// (byte >> shift) & mask in every byte; a negative shift goes left.
+  template <int shift>
+  static Bytes field(Bytes v, std::uint8_t mask) noexcept {
+    return (shift >= 0 ? v >> (shift & 31) : v << (-shift & 31)) & (0x01010101u * mask);
+  }
+  static Bytes or_field(Bytes a, Bytes b) noexcept { return a | b; }
+  static I bytes_as_int(Bytes v) noexcept { return static_cast<I>(v); }
+
+  /// start + the four-way dot products of n groups of unsigned codes with x.
+  template <int max_code, std::size_t n>
+  static I dot(I start, const Bytes* codes, const std::int8_t* x) noexcept {
+    I sum = start;
+    for (std::size_t g = 0; g < n; ++g) {
+      for (std::size_t i = 0; i < 4; ++i) {
+        sum += static_cast<I>((codes[g] >> (8 * i)) & 0xFFu) * x[4 * g + i];
+      }
+    }
+    return sum;
+  }
+  /// The same for signed codes; x_sum is the sum of all x.
+  template <std::size_t n>
+  static I dot_signed(const Bytes* codes, const std::int8_t* x, std::int32_t) noexcept {
+    I sum = 0;
+    for (std::size_t g = 0; g < n; ++g) {
+      for (std::size_t i = 0; i < 4; ++i) {
+        sum += static_cast<std::int8_t>((codes[g] >> (8 * i)) & 0xFFu) * x[4 * g + i];
+      }
+    }
+    return sum;
+  }
+};
+
+}  // namespace
+}  // namespace rwkvcpp::kernels

@@ -1,0 +1,78 @@
+#include "ops/cpu/cpu_ops.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/dispatch.h"
+#include "ops/cpu/packed_matrix.h"
+#include "ops/cpu/scratch.h"
+
+namespace rwkvcpp {
+namespace {
+
+constexpr std::size_t kWorthSharing = 16384;  // elements; less costs more than a barrier
+
+}  // namespace
+
+std::unique_ptr<Ops> make_cpu_ops(const OpsOptions& options) {
+  return std::make_unique<CpuOps>(options, kernels::active_table());
+}
+
+CpuOps::CpuOps(const OpsOptions& options, const kernels::KernelTable& table)
+    : table_(table), float_activations_(options.float_activations), pool_(options.n_threads) {}
+
+Matrix CpuOps::upload(const MatrixSource& source) {
+  Matrix matrix = make_matrix(source, pool_);
+  if (!matrix.tiles) largest_tile_row_ = std::max(largest_tile_row_, tile_row_bytes(matrix));
+  return matrix;
+}
+
+Rows CpuOps::make_rows(std::size_t n_rows, std::size_t n_cols) {
+  const std::size_t stride = round_up(n_cols, kTileRows);
+  rows_.emplace_back(n_rows * stride * sizeof(float));
+  return {rows_.back().as<float>(), n_rows, n_cols, stride};
+}
+
+template <class Body>
+void CpuOps::for_rows(std::size_t n_rows, std::size_t n_cols, Body body) {
+  const std::size_t step = std::max<std::size_t>(1, kWorthSharing / std::max<std::size_t>(1, n_cols));
+  pool_.run((n_rows + step - 1) / step, [&](std::size_t piece, int) {
+    const std::size_t end = std::min(n_rows, (piece + 1) * step);
+    for (std::size_t row = piece * step; row < end; ++row) body(row);
+  });
+}
+
+void CpuOps::layer_norm(Rows x, const Norm& norm, Rows out) {
+  for_rows(x.n_rows, x.n_cols, [&](std::size_t row) {
+    table_.layer_norm({x.row(row), norm.weight, norm.bias, norm.eps, x.n_cols, out.row(row)});
+  });
+}
+
+void CpuOps::token_shift(Rows x, Segments segments, std::size_t offset,
+                         std::span<const rwkvcpp::ShiftMix> mixes) {
+  for (const Segment& s : segments) {
+    previous_[s.begin] = s.state + offset;
+    for (std::size_t i = 1; i < s.n_rows; ++i) previous_[s.begin + i] = x.row(s.begin + i - 1);
+  }
+  for_rows(x.n_rows, x.n_cols * mixes.size(), [&](std::size_t row) {
+    for (const rwkvcpp::ShiftMix& mix : mixes) {
+      table_.token_shift({x.row(row), previous_[row], mix.mu, x.n_cols, mix.out.row(row)});
+    }
+  });
+  for (const Segment& s : segments) {
+    std::memcpy(s.state + offset, x.row(s.begin + s.n_rows - 1), x.n_cols * sizeof(float));
+  }
+}
+
+void CpuOps::scale(Rows x, float factor) {
+  for_rows(x.n_rows, x.n_cols,
+           [&](std::size_t row) { table_.scale(x.row(row), factor, x.n_cols); });
+}
+
+void CpuOps::gather(Rows x, std::span<const std::size_t> rows, Rows out) {
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    std::memcpy(out.row(i), x.row(rows[i]), x.n_cols * sizeof(float));
+  }
+}
+
+}  // namespace rwkvcpp

@@ -1,0 +1,70 @@
+// Ops on the CPU: cuts work into pieces for the thread pool and hands them to the
+// active kernel table. Rows in cpu_ops.cpp, products in cpu_matmul.cpp,
+// recurrences in cpu_rwkv.cpp.
+#pragma once
+
+#include <vector>
+
+#include "core/thread_pool.h"
+#include "kernels/kernel_table.h"
+#include "ops/ops.h"
+
+namespace rwkvcpp {
+
+class CpuOps final : public Ops {
+ public:
+  CpuOps(const OpsOptions& options, const kernels::KernelTable& table);
+
+  Matrix upload(const MatrixSource& source) override;
+  Rows make_rows(std::size_t n_rows, std::size_t n_cols) override;
+  void reserve(std::size_t max_rows, std::size_t max_group_inputs) override;
+
+  void layer_norm(Rows x, const Norm& norm, Rows out) override;
+  void token_shift(Rows x, Segments segments, std::size_t offset,
+                   std::span<const rwkvcpp::ShiftMix> mixes) override;
+  void scale(Rows x, float factor) override;
+  void gather(Rows x, std::span<const std::size_t> rows, Rows out) override;
+
+  using Ops::matmul;
+  void matmul(std::span<const Product> group) override;
+
+  void wkv4(const Wkv4& op, Segments segments) override;
+  void wkv6(const Wkv6& op, Segments segments) override;
+  void wkv7(const Wkv7& op, Segments segments) override;
+
+  int n_threads() const noexcept override { return pool_.n_threads(); }
+  std::uint64_t n_barriers() const noexcept override { return pool_.n_barriers(); }
+
+ private:
+  struct Input;   // what a product reads: rows, and their int8 form where needed
+  struct Piece;   // tiles [begin, end) of one product
+  struct Worker;  // scratch memory of one thread
+
+  /// Runs body(row) for all rows, in parallel where there is enough to do.
+  template <class Body>
+  void for_rows(std::size_t n_rows, std::size_t n_cols, Body body);
+  /// Runs body(segment, head) for all of both.
+  template <class Body>
+  void for_heads(Segments segments, std::size_t n_heads, Body body);
+
+  bool needs_int8(const Product& product) const noexcept;
+  void quantize_inputs(std::span<const Product> group);
+  void cut_into_pieces(std::span<const Product> group);
+  void multiply(const Product& product, const Input& input, const Piece& piece, int worker);
+  const Input& input_of(const Product& product) const noexcept;
+
+  const kernels::KernelTable& table_;
+  bool float_activations_;
+  ThreadPool pool_;
+  std::vector<AlignedBuffer> rows_;
+
+  // Scratch, sized by reserve() so that a forward pass allocates nothing.
+  std::size_t largest_tile_row_ = 0;  // of mapped matrices
+  std::vector<Worker> workers_;
+  AlignedBuffer int8_inputs_;
+  std::vector<Input> inputs_;
+  std::vector<Piece> pieces_;
+  std::vector<const float*> previous_;
+};
+
+}  // namespace rwkvcpp
