@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 #include <span>
 #include <string>
 
@@ -25,7 +26,7 @@ class MappedFile {
   /// Safe from several threads.
   void read(std::uint64_t offset, std::size_t n, void* out) const;
 
-  /// The whole file, mapped read-only at the first call.
+  /// The whole file, mapped read-only at the first call. Safe from several threads.
   std::span<const std::uint8_t> map() const;
 
   /// ModelFormatError when the file is shorter now than when it was opened.
@@ -35,6 +36,7 @@ class MappedFile {
   std::string path_;
   int descriptor_ = -1;
   std::uint64_t size_ = 0;
+  mutable std::mutex mapping_mutex_;  // the first map() may come from several threads
   mutable const std::uint8_t* mapping_ = nullptr;
 };
 

@@ -16,6 +16,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <variant>
 #include <vector>
@@ -27,8 +28,8 @@ namespace rwkvcpp {
 class MappedFile;
 
 struct TensorInfo {
-  std::string name;                // official name
-  std::string file_name;           // as the file spells it, for messages
+  std::string name;       // official name
+  std::string file_name;  // as the file spells it, for messages
   WeightType type;
   std::vector<std::size_t> shape;  // row-major, last dimension contiguous
   std::uint64_t offset;            // of the first byte, in the file
@@ -37,9 +38,9 @@ struct TensorInfo {
   std::size_t n_elements() const noexcept;
 };
 
-using MetadataValue = std::variant<bool, std::int64_t, std::uint64_t, double, std::string,
-                                   std::vector<std::int64_t>, std::vector<double>,
-                                   std::vector<std::string>>;
+using MetadataValue =
+    std::variant<bool, std::int64_t, std::uint64_t, double, std::string, std::vector<std::int64_t>,
+                 std::vector<double>, std::vector<std::string>>;
 
 class ModelFile {
  public:
@@ -47,6 +48,11 @@ class ModelFile {
   /// its first bytes. Throws ModelFormatError, UnsupportedError, or
   /// std::filesystem::filesystem_error with the path and errno.
   static std::shared_ptr<const ModelFile> open(const std::string& path);
+
+  /// The same for bytes in memory, which messages call `path`. There is no file:
+  /// read() and mapped() are an Error.
+  static std::shared_ptr<const ModelFile> parse(const std::string& path,
+                                                std::span<const std::uint8_t> bytes);
 
   std::string path;
   std::string container;                          // "GGUF v3", "rwkv.cpp 101"
@@ -57,7 +63,7 @@ class ModelFile {
   /// rwkv.cpp stores v4's decay after -exp(), v5's after exp(-exp()) and v5.0's
   /// time_first after exp(). False where they are raw, as in checkpoints.
   bool decay_applied = false;
-  std::optional<std::size_t> head_size;           // where the metadata names it
+  std::optional<std::size_t> head_size;  // where the metadata or a shape tells it
 
   const TensorInfo* find(const std::string& name) const noexcept;
 
