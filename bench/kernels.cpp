@@ -2,15 +2,20 @@
 // Gop/s for many, beside the roofs of this machine.
 //
 //   bench_kernels [--threads N] [--isa NAME] [--type NAME] [--rows 1,2,8,64,512]
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <vector>
 
+#include "core/aligned_buffer.h"
+#include "core/stopwatch.h"
+#include "core/thread_pool.h"
 #include "kernels/dispatch.h"
+#include "ops/cpu/roofs.h"
 #include "quant/activations.h"
 #include "quant/format.h"
-#include "roofs.h"
 
 namespace rwkvcpp::bench {
 namespace {
@@ -106,7 +111,8 @@ double time_product(ThreadPool& pool, const kernels::KernelTable& table, const F
 void run(const Options& o) {
   ThreadPool pool(o.threads);
   constexpr std::size_t kStream = std::size_t{256} << 20;
-  const double read = read_roof(pool, kStream), int8 = int8_roof(pool);
+  const kernels::KernelTable& fastest = *kernels::supported_tables().back();
+  const double read = read_roof(pool, fastest, kStream), int8 = int8_roof(pool, fastest);
   std::printf("%d threads, read roof %.1f GB/s, int8 roof %.0f Gop/s\n", pool.n_threads(), read,
               int8);
   std::printf("%-11s %-5s %5s %9s %7s %9s %7s\n", "isa", "type", "rows", "GB/s", "of roof", "Gop/s",

@@ -15,6 +15,7 @@ namespace rwkvcpp::kernels {
 inline constexpr std::size_t kTypes = 9;       // = kWeightTypes
 inline constexpr std::size_t kEpilogueKinds = 12;  // = kEpilogues
 inline constexpr std::size_t kMaxHeadSize = 256;
+inline constexpr std::size_t kPeakDots = 12;  // chains that hide a dot product's latency
 
 /// y[r][16 t + lane] = weights of tile row t . x[r], for t in [0, n_tiles).
 struct MatmulArgs {
@@ -104,6 +105,10 @@ struct KernelTable {
   void (*wkv4)(const Wkv4Args&) noexcept;
   void (*wkv6)(const Wkv6Args&) noexcept;
   void (*wkv7)(const Wkv7Args&) noexcept;
+  /// Reads n bytes (a multiple of 512) and does nothing else.
+  void (*read)(const void* p, std::size_t n) noexcept;
+  /// n rounds of kPeakDots four-way dot products in registers; products of bytes in a round.
+  std::size_t (*dot_rounds)(std::size_t n) noexcept;
 };
 
 }  // namespace rwkvcpp::kernels

@@ -4,6 +4,7 @@
 #include "kernels/generic/elementwise.h"
 #include "kernels/generic/matmul.h"
 #include "kernels/generic/norm.h"
+#include "kernels/generic/peak.h"
 #include "kernels/generic/quantize.h"
 #include "kernels/generic/wkv4.h"
 #include "kernels/generic/wkv6.h"
@@ -28,6 +29,7 @@ void fill_formats(KernelTable& table) noexcept {
 
 template <class S>
 void fill_products(KernelTable& table) noexcept {
+  fill_peak<S>(table);
   fill_formats<S, F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q6_K>(table);
 }
 
