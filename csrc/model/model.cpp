@@ -1,0 +1,291 @@
+#include "model/model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <stdexcept>
+
+#include "core/error.h"
+#include "model/registry.h"
+
+namespace rwkvcpp {
+namespace {
+
+constexpr int kMaxThreads = 1024;
+
+/// Rows that meet the head at a time: enough to be as fast per row as more, few
+/// because a row of logits is 256 kB.
+constexpr std::size_t kLogitRows = 32;
+
+const ModelOptions& checked(const ModelOptions& options) {
+  if (options.threads < 0 || options.threads > kMaxThreads) {
+    throw std::invalid_argument("threads is " + std::to_string(options.threads) +
+                                ", expected 1 to " + std::to_string(kMaxThreads) +
+                                ", or 0 for the default");
+  }
+  if (!(options.group_norm_eps >= 0) || !std::isfinite(options.group_norm_eps)) {
+    throw std::invalid_argument("group_norm_eps is " + std::to_string(options.group_norm_eps) +
+                                ", expected a number that is not negative");
+  }
+  return options;
+}
+
+Config make_config(const ModelFile& file, const Version& version, const ModelOptions& options) {
+  Config config = read_config(file, version);
+  config.group_norm_eps = options.group_norm_eps;
+  return config;
+}
+
+/// What files of the same weights have in common, whatever their weight types.
+std::string identity(const Config& config, const BoundWeights& weights) {
+  std::string bytes = "RWKV " + config.version;
+  for (const std::size_t n :
+       {config.n_vocab, config.n_embd, config.n_layer, config.n_ffn, config.head_size}) {
+    bytes += ' ';
+    bytes += std::to_string(n);
+  }
+  return bytes + "\n" + weights.shift_bytes;
+}
+
+std::string description(const Config& config) {
+  return "RWKV " + config.version + ", " + std::to_string(config.n_layer) + " layers of " +
+         std::to_string(config.n_embd);
+}
+
+/// The states of a call as they were before it, put back unless all went well.
+class Backup {
+ public:
+  explicit Backup(std::span<const Sequence> batch) : batch_(batch) {
+    for (const Sequence& sequence : batch) {
+      AlignedBuffer& copy = copies_.emplace_back(sequence.state->n_bytes());
+      std::memcpy(copy.data(), sequence.state->data(), copy.size());
+    }
+  }
+
+  void restore() noexcept {
+    for (std::size_t i = 0; i < batch_.size(); ++i) {
+      std::memcpy(batch_[i].state->data(), copies_[i].data(), copies_[i].size());
+    }
+  }
+
+ private:
+  std::span<const Sequence> batch_;
+  std::vector<AlignedBuffer> copies_;
+};
+
+std::vector<std::unique_lock<State>> claim_all(std::span<const Sequence> batch) {
+  std::vector<std::unique_lock<State>> locks;
+  for (const Sequence& sequence : batch) locks.push_back(claim(*sequence.state));
+  return locks;
+}
+
+std::size_t count_tokens(std::span<const Sequence> batch) {
+  std::size_t n = 0;
+  for (const Sequence& sequence : batch) n += sequence.tokens.size();
+  return n;
+}
+
+}  // namespace
+
+/// Consecutive tokens of one sequence of the batch.
+struct Model::Piece {
+  std::size_t sequence;
+  std::size_t begin;
+  std::size_t n_tokens;
+  bool ends_sequence;
+};
+
+/// Pieces that go through the layers together.
+struct Model::Chunk {
+  std::vector<Piece> pieces;
+  std::size_t n_rows = 0;
+};
+
+// Loading.
+
+std::unique_ptr<Model> Model::load(const std::string& path, const ModelOptions& options) {
+  return std::unique_ptr<Model>(new Model(path, options));
+}
+
+Model::Model(const std::string& path, const ModelOptions& options)
+    : options_(checked(options)),
+      file_(ModelFile::open(path)),
+      version_(detect_version(*file_)),
+      config_(make_config(*file_, version_, options_)),
+      ops_(make_cpu_ops({options_.threads, options_.float_activations})),
+      scratch_(*ops_) {
+  load_weights();
+  make_rows();
+}
+
+void Model::load_weights() {
+  const std::size_t c = config_.n_embd;
+  WeightBinder weights(*file_, *ops_, options_.mmap, options_.progress);
+  StateLayout layout = version_.state_layout(config_);
+
+  embedding_ = &weights.table("emb.weight", config_.n_vocab, c);
+  ln0_ = weights.norm("blocks.0.ln0", c, config_.layer_norm_eps);
+  layers_ = version_.build({config_, layout, weights, *ops_, scratch_});
+  ln_out_ = weights.norm("ln_out", c, config_.layer_norm_eps);
+  head_ = weights.matrix("head.weight", config_.n_vocab, c);
+  weights_ = weights.finish();
+
+  layout.identity = identity(config_, weights_);
+  layout.description = description(config_);
+  state_layout_ = std::make_shared<const StateLayout>(std::move(layout));
+}
+
+void Model::make_rows() {
+  embedded_ = &scratch_.rows(config_.n_embd);
+  x_ = &scratch_.rows(config_.n_embd);
+  chosen_ = ops_->make_rows(kLogitRows, config_.n_embd);
+  normed_ = ops_->make_rows(kLogitRows, config_.n_embd);
+  logits_ = ops_->make_rows(kLogitRows, config_.n_vocab);
+  ops_->reserve(kChunkRows, std::max(layers_->max_group_inputs(), config_.n_embd));
+}
+
+// Checks.
+
+void Model::check_token(std::int64_t token, std::size_t position) const {
+  if (token >= 0 && static_cast<std::uint64_t>(token) < config_.n_vocab) return;
+  throw std::out_of_range("token " + std::to_string(token) + " at position " +
+                          std::to_string(position) + " is out of range, n_vocab is " +
+                          std::to_string(config_.n_vocab));
+}
+
+void Model::check(std::span<const Sequence> batch) const {
+  if (batch.empty()) throw std::invalid_argument("no sequence was given, expected at least one");
+  std::vector<const State*> states;
+  for (std::size_t i = 0; i < batch.size(); ++i) {
+    const auto& [tokens, state] = batch[i];
+    if (tokens.empty()) {
+      throw std::invalid_argument("sequence " + std::to_string(i) +
+                                  " has no tokens, expected at least one");
+    }
+    for (std::size_t t = 0; t < tokens.size(); ++t) check_token(tokens[t], t);
+    if (!state->matches(*state_layout_)) {
+      throw StateError("the state of sequence " + std::to_string(i) + " (" +
+                       state->layout().description + ") belongs to other weights than " +
+                       file_->path + " (" + state_layout_->description + ")");
+    }
+    states.push_back(state);
+  }
+  std::ranges::sort(states);
+  if (std::ranges::adjacent_find(states) != states.end()) {
+    throw StateError("a state is given twice in one call, expected one per sequence");
+  }
+}
+
+// Running.
+
+void Model::forward(std::span<const Sequence> batch, bool all_logits, std::span<float> logits,
+                    const std::function<void()>& between_chunks) {
+  check(batch);
+  const std::size_t n_rows = all_logits ? count_tokens(batch) : batch.size();
+  if (logits.size() != n_rows * config_.n_vocab) {
+    throw std::invalid_argument("room for " + std::to_string(logits.size()) +
+                                " logits was given, expected " + std::to_string(n_rows) + " x " +
+                                std::to_string(config_.n_vocab));
+  }
+  const auto locks = claim_all(batch);
+  const std::lock_guard turn(mutex_);
+  if (options_.mmap) file_->check_size();
+  run(cut(batch), batch, all_logits, logits.data(), between_chunks);
+  for (const Sequence& sequence : batch) sequence.state->add_tokens(sequence.tokens.size());
+}
+
+std::vector<Model::Chunk> Model::cut(std::span<const Sequence> batch) {
+  std::vector<Chunk> chunks(1);
+  for (std::size_t i = 0; i < batch.size(); ++i) {
+    const std::size_t n_tokens = batch[i].tokens.size();
+    for (std::size_t begin = 0; begin < n_tokens;) {
+      if (chunks.back().n_rows == kChunkRows) chunks.emplace_back();
+      Chunk& chunk = chunks.back();
+      const std::size_t n = std::min(n_tokens - begin, kChunkRows - chunk.n_rows);
+      chunk.pieces.push_back({i, begin, n, begin + n == n_tokens});
+      chunk.n_rows += n;
+      begin += n;
+    }
+  }
+  return chunks;
+}
+
+void Model::run(const std::vector<Chunk>& chunks, std::span<const Sequence> batch, bool all_logits,
+                float* logits, const std::function<void()>& between_chunks) {
+  if (chunks.size() == 1) {  // nothing can throw once a state has changed
+    run_chunk(chunks[0], batch, all_logits, logits);
+    return;
+  }
+  Backup backup(batch);
+  try {
+    for (const Chunk& chunk : chunks) {
+      logits = run_chunk(chunk, batch, all_logits, logits);
+      if (between_chunks) between_chunks();
+    }
+  } catch (...) {
+    backup.restore();
+    throw;
+  }
+}
+
+/// Returns where the next chunk's logits go.
+float* Model::run_chunk(const Chunk& chunk, std::span<const Sequence> batch, bool all_logits,
+                        float* logits) {
+  std::vector<Segment> segments;
+  std::vector<std::size_t> wanted;  // rows
+  std::size_t row = 0;
+  for (const Piece& piece : chunk.pieces) {
+    segments.push_back({row, piece.n_tokens, batch[piece.sequence].state->data()});
+    for (std::size_t i = 0; i < piece.n_tokens; ++i, ++row) {
+      const bool last = piece.ends_sequence && i + 1 == piece.n_tokens;
+      if (all_logits || last) wanted.push_back(row);
+    }
+  }
+  scratch_.use(chunk.n_rows);
+  embed(chunk, batch);
+  run_layers(segments);
+  return write_logits(wanted, logits);
+}
+
+void Model::embed(const Chunk& chunk, std::span<const Sequence> batch) {
+  std::size_t row = 0;
+  for (const Piece& piece : chunk.pieces) {
+    for (const TokenId token : batch[piece.sequence].tokens.subspan(piece.begin, piece.n_tokens)) {
+      read_row(*file_, *embedding_, static_cast<std::size_t>(token), options_.mmap,
+               embedded_->row(row++));
+    }
+  }
+  ops_->layer_norm(*embedded_, ln0_, *x_);
+}
+
+void Model::run_layers(Segments segments) {
+  const std::size_t every = config_.rescale_every_n_layers;
+  for (std::size_t i = 0; i < config_.n_layer; ++i) {
+    layers_->time_mix(i, *x_, segments);
+    layers_->channel_mix(i, *x_, segments);
+    if (every != 0 && (i + 1) % every == 0) ops_->scale(*x_, 0.5F);
+  }
+}
+
+float* Model::write_logits(std::span<const std::size_t> rows, float* logits) {
+  for (std::size_t begin = 0; begin < rows.size(); begin += kLogitRows) {
+    const auto some = rows.subspan(begin, std::min(kLogitRows, rows.size() - begin));
+    run_head(some, logits);
+    logits += some.size() * config_.n_vocab;
+  }
+  return logits;
+}
+
+void Model::run_head(std::span<const std::size_t> rows, float* logits) {
+  const Rows chosen = chosen_.first(rows.size());
+  const Rows normed = normed_.first(rows.size());
+  const Rows result = logits_.first(rows.size());
+  ops_->gather(*x_, rows, chosen);
+  ops_->layer_norm(chosen, ln_out_, normed);
+  ops_->matmul({&head_, normed, result});
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    std::memcpy(logits + i * config_.n_vocab, result.row(i), config_.n_vocab * sizeof(float));
+  }
+}
+
+}  // namespace rwkvcpp

@@ -1,0 +1,103 @@
+// A model ready to run: one forward for prompts, single tokens and batches.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "io/model_file.h"
+#include "model/config.h"
+#include "model/scratch.h"
+#include "model/state.h"
+#include "model/version.h"
+#include "model/weight_binder.h"
+#include "ops/ops.h"
+
+namespace rwkvcpp {
+
+struct ModelOptions {
+  int threads = 0;                 // 0: default_threads()
+  bool float_activations = false;  // block weights meet float32 instead of int8
+  bool mmap = false;               // use matrices where the file has them
+  float group_norm_eps = 64e-5F;   // rwkv.cpp's version 5 needs 1e-5
+  Progress progress = {};
+};
+
+/// One sequence's share of a call: tokens to consume, and the state that does.
+struct Sequence {
+  std::span<const TokenId> tokens;
+  State* state;
+};
+
+class Model {
+ public:
+  static std::unique_ptr<Model> load(const std::string& path, const ModelOptions& options);
+
+  const ModelFile& file() const noexcept { return *file_; }
+  const Config& config() const noexcept { return config_; }
+  const ModelOptions& options() const noexcept { return options_; }
+  int n_threads() const noexcept { return ops_->n_threads(); }
+  std::uint64_t packed_bytes() const noexcept { return weights_.packed_bytes; }
+  std::uint64_t bytes_per_token() const noexcept { return weights_.bytes_per_token; }
+  const Format& main_format() const { return format(weights_.main_type()); }
+
+  std::shared_ptr<State> initial_state() const { return std::make_shared<State>(state_layout_); }
+
+  /// Advances every state over its tokens. `logits` is [sequences, n_vocab], after
+  /// each one's last token, or with all_logits [all tokens, n_vocab].
+  ///
+  /// Wrong arguments throw before anything changes: std::invalid_argument,
+  /// std::out_of_range (a token), StateError. Long calls work chunk by chunk;
+  /// when `between_chunks` or reading the file throws, all states are as before.
+  /// Calls from several threads take turns.
+  void forward(std::span<const Sequence> batch, bool all_logits, std::span<float> logits,
+               const std::function<void()>& between_chunks = {});
+
+  /// std::out_of_range unless 0 <= token < n_vocab.
+  void check_token(std::int64_t token, std::size_t position) const;
+
+ private:
+  struct Piece;
+  struct Chunk;
+
+  Model(const std::string& path, const ModelOptions& options);
+  void load_weights();
+  void make_rows();
+
+  void check(std::span<const Sequence> batch) const;
+  static std::vector<Chunk> cut(std::span<const Sequence> batch);
+  void run(const std::vector<Chunk>& chunks, std::span<const Sequence> batch, bool all_logits,
+           float* logits, const std::function<void()>& between_chunks);
+  float* run_chunk(const Chunk& chunk, std::span<const Sequence> batch, bool all_logits,
+                   float* logits);
+  void embed(const Chunk& chunk, std::span<const Sequence> batch);
+  void run_layers(Segments segments);
+  float* write_logits(std::span<const std::size_t> rows, float* logits);
+  void run_head(std::span<const std::size_t> rows, float* logits);
+
+  // In the order of loading.
+  const ModelOptions options_;
+  const std::shared_ptr<const ModelFile> file_;
+  const Version& version_;
+  const Config config_;
+  const std::unique_ptr<Ops> ops_;
+  Scratch scratch_;
+  std::unique_ptr<Layers> layers_;
+  const TensorInfo* embedding_ = nullptr;
+  Norm ln0_ = {};
+  Norm ln_out_ = {};
+  Matrix head_;
+  BoundWeights weights_;
+  std::shared_ptr<const StateLayout> state_layout_;
+
+  // [n_tokens, n_embd], and [n_tokens, n_vocab]
+  const Rows* embedded_ = nullptr;
+  const Rows* x_ = nullptr;        // the residual
+  Rows chosen_, normed_, logits_;  // rows of which logits are wanted
+  std::mutex mutex_;
+};
+
+}  // namespace rwkvcpp

@@ -1,0 +1,40 @@
+#include "model/model_info.h"
+
+#include <algorithm>
+#include <array>
+
+#include "model/registry.h"
+
+namespace rwkvcpp {
+namespace {
+
+/// Two-dimensional, and yet a vector to the model.
+constexpr std::array kPerHead = {".time_decay", ".time_faaaa", ".time_first"};
+
+bool is_packed(const TensorInfo& tensor) {
+  const auto ends_name = [&](const char* suffix) { return tensor.name.ends_with(suffix); };
+  return tensor.shape.size() == 2 && tensor.name != "emb.weight" &&
+         std::ranges::none_of(kPerHead, ends_name);
+}
+
+std::uint64_t packed_bytes(const TensorInfo& tensor) {
+  const Format& format = rwkvcpp::format(tensor.type);
+  const std::size_t n_tiles = (tensor.shape[0] + kTileRows - 1) / kTileRows;
+  return n_tiles * (tensor.shape[1] / format.block_inputs) * format.tile_bytes;
+}
+
+}  // namespace
+
+ModelInfo model_info(const std::string& path) {
+  ModelInfo info;
+  info.file = ModelFile::open(path);
+  const Version& version = detect_version(*info.file);
+  info.config = read_config(*info.file, version);
+  info.state_bytes = version.state_layout(info.config).n_floats * sizeof(float);
+  for (const TensorInfo& tensor : info.file->tensors) {
+    if (is_packed(tensor)) info.packed_bytes += packed_bytes(tensor);
+  }
+  return info;
+}
+
+}  // namespace rwkvcpp
