@@ -85,7 +85,7 @@ double time_product(ThreadPool& pool, const kernels::KernelTable& table, const F
   std::vector<float> x(n_rows * kInputs);
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 255) - 127.0f;
   std::vector<ActivationBlock> blocks(n_rows * kInputs / kBlock);
-  table.quantize(x.data(), blocks.size(), blocks.data());
+  table.quantize(x.data(), blocks.size(), blocks.data(), 1);  // in any order
   AlignedBuffer y(n_rows * n_out * sizeof(float));
   const std::size_t step = n_rows == 1 ? std::max<std::size_t>(1, (96 << 10) / tile_row) : 1;
   return median_seconds(n_rows > 64 ? 5 : 11, [&] {
@@ -95,14 +95,11 @@ double time_product(ThreadPool& pool, const kernels::KernelTable& table, const F
                                std::min(step, n_tiles - tile),
                                kInputs / f.block_inputs,
                                x.data(),
-                               kInputs * sizeof(float),
+                               kInputs,
                                n_rows,
                                y.as<float>() + tile * kTileRows,
                                n_out};
-      if (!f.is_float) {
-        args.x = blocks.data();
-        args.x_stride = kInputs / kBlock * sizeof(ActivationBlock);
-      }
+      if (!f.is_float) args.x = blocks.data();
       table.matmul[static_cast<std::size_t>(f.type)](args);
     });
   });

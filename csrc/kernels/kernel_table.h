@@ -18,12 +18,16 @@ inline constexpr std::size_t kMaxHeadSize = 256;
 inline constexpr std::size_t kPeakDots = 12;  // chains that hide a dot product's latency
 
 /// y[r][16 t + lane] = weights of tile row t . x[r], for t in [0, n_tiles).
+///
+/// Float activations lie row by row. Quantized ones lie in panels: as many rows as
+/// the kernel takes at once (panel_rows), block by block, so that a kernel walks
+/// one stream; block b of row r is at panel start + b * panel rows + row in panel.
 struct MatmulArgs {
   const void* tiles;        // [n_tiles][n_units] tiles
   std::size_t n_tiles;      // of 16 outputs each
   std::size_t n_units;      // block columns
-  const void* x;            // ActivationBlock or float
-  std::size_t x_stride;     // bytes from row to row
+  const void* x;            // ActivationBlock panels, or float rows
+  std::size_t x_stride;     // floats from row to row
   std::size_t n_rows;
   float* y;                 // every lane of a tile is written
   std::size_t y_stride;     // floats from row to row
@@ -90,14 +94,26 @@ struct Wkv7Args {
   std::size_t head_size, n_rows, stride;
 };
 
+/// Rows of the panel that starts at `row` of n_rows: the largest power of two that
+/// is left, at most max_rows.
+constexpr std::size_t panel_rows(std::size_t row, std::size_t n_rows,
+                                 std::size_t max_rows) noexcept {
+  std::size_t rows = max_rows;
+  while (rows > n_rows - row) rows /= 2;
+  return rows;
+}
+
 struct KernelTable {
   const char* isa;
   /// Block weights meet ActivationBlocks, float weights meet floats.
   void (*matmul[kTypes])(const MatmulArgs&) noexcept;
   /// Every weight type meets floats.
   void (*matmul_float[kTypes])(const MatmulArgs&) noexcept;
-  /// n_blocks * 32 floats to ActivationBlocks.
-  void (*quantize)(const float* x, std::size_t n_blocks, void* blocks) noexcept;
+  /// Rows of activations that a product takes at once: a power of two.
+  std::size_t max_rows;
+  /// n_blocks * 32 floats to ActivationBlocks, `stride` blocks apart.
+  void (*quantize)(const float* x, std::size_t n_blocks, void* blocks,
+                   std::size_t stride) noexcept;
   void (*epilogue[kEpilogueKinds])(const EpilogueArgs&) noexcept;
   void (*layer_norm)(const LayerNormArgs&) noexcept;
   void (*token_shift)(const ShiftArgs&) noexcept;

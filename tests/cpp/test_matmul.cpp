@@ -75,8 +75,8 @@ struct MatmulCase {
   std::vector<float> run(const KernelTable& table, bool float_activations) const {
     const std::size_t stride = n_tiles() * kTileRows;
     std::vector<float> y(n_rows * stride + 16, -7.0f);  // a guard behind
-    kernels::MatmulArgs args{tiles.data(), n_tiles(), n_units(), x.data(), n_in * sizeof(float),
-                             n_rows,       y.data(),  stride};
+    kernels::MatmulArgs args{tiles.data(), n_tiles(), n_units(), x.data(), n_in, n_rows,
+                             y.data(),     stride};
     std::vector<ActivationBlock> blocks;
     const auto type = static_cast<std::size_t>(format.type);
     if (format.is_float || float_activations) {
@@ -84,11 +84,15 @@ struct MatmulCase {
     } else {
       const std::size_t n_blocks = n_in / kBlock;
       blocks.resize(n_rows * n_blocks);
-      for (std::size_t r = 0; r < n_rows; ++r) {
-        table.quantize(x.data() + r * n_in, n_blocks, blocks.data() + r * n_blocks);
+      for (std::size_t first = 0; first < n_rows;) {
+        const std::size_t rows = kernels::panel_rows(first, n_rows, table.max_rows);
+        for (std::size_t r = 0; r < rows; ++r) {
+          table.quantize(x.data() + (first + r) * n_in, n_blocks,
+                         blocks.data() + first * n_blocks + r, rows);
+        }
+        first += rows;
       }
       args.x = blocks.data();
-      args.x_stride = n_blocks * sizeof(ActivationBlock);
       table.matmul[type](args);
     }
     CHECK(std::all_of(y.end() - 16, y.end(), [](float v) { return v == -7.0f; }));
@@ -103,7 +107,7 @@ struct MatmulCase {
     if (!int8) return seen;
     for (std::size_t b = 0; b < n_in / kBlock; ++b) {
       ActivationBlock block;
-      supported_tables().front()->quantize(x.data() + row * n_in + b * kBlock, 1, &block);
+      supported_tables().front()->quantize(x.data() + row * n_in + b * kBlock, 1, &block, 1);
       for (std::size_t i = 0; i < kBlock; ++i) {
         seen[b * kBlock + i] = static_cast<double>(block.scale) * block.values[i];
       }
@@ -181,10 +185,10 @@ TEST_CASE("quantized activations: every instruction set, odd values included") {
   for (std::size_t i = 64; i < 96; ++i) x[i] = (i % 2 ? 127.0f : -127.0f);
   for (std::size_t i = 96; i < 128; ++i) x[i] = static_cast<float>(i) - 96.5f;  // ties
   std::vector<ActivationBlock> expected(8), actual(8);
-  supported_tables().front()->quantize(x.data(), 8, expected.data());
+  supported_tables().front()->quantize(x.data(), 8, expected.data(), 1);
   for (const KernelTable* table : supported_tables()) {
     CAPTURE(table->isa);
-    table->quantize(x.data(), 8, actual.data());
+    table->quantize(x.data(), 8, actual.data(), 1);
     CHECK(std::memcmp(expected.data(), actual.data(), 8 * sizeof(ActivationBlock)) == 0);
   }
   for (std::size_t b = 0; b < 8; ++b) {

@@ -27,12 +27,16 @@ struct Sums {
   typename S::F values[kParts<S>][rows];
 
   void clear() noexcept {
-    for (auto& part : values) {
-      for (auto& value : part) value = S::set(0.0f);
+#pragma GCC unroll 16
+    for (std::size_t p = 0; p < kParts<S>; ++p) {
+#pragma GCC unroll 16
+      for (std::size_t r = 0; r < rows; ++r) values[p][r] = S::set(0.0f);
     }
   }
   void store(const MatmulArgs& a, std::size_t tile, std::size_t row) const noexcept {
+#pragma GCC unroll 16
     for (std::size_t p = 0; p < kParts<S>; ++p) {
+#pragma GCC unroll 16
       for (std::size_t r = 0; r < rows; ++r) {
         S::store(a.y + (row + r) * a.y_stride + tile * kTileRows + p * S::kLanes, values[p][r]);
       }
@@ -40,9 +44,8 @@ struct Sums {
   }
 };
 
-template <class X>
-const X* x_row(const MatmulArgs& a, std::size_t row) noexcept {
-  return reinterpret_cast<const X*>(static_cast<const std::uint8_t*>(a.x) + row * a.x_stride);
+inline const float* x_row(const MatmulArgs& a, std::size_t row) noexcept {
+  return static_cast<const float*>(a.x) + row * a.x_stride;
 }
 
 /// One block's exact integer sum for S::kLanes outputs.
@@ -66,18 +69,20 @@ typename S::I block_sum(const typename F::Tile& tile, std::size_t sub, std::size
 /// Adds one block column of a tile to S::kLanes outputs of `rows` rows.
 template <class S, class F, std::size_t rows>
 void add_block(const typename F::Tile& tile, std::size_t sub, std::size_t lane,
-               const ActivationBlock* const (&x)[rows], typename S::F (&sums)[rows]) noexcept {
+               const ActivationBlock* x, typename S::F (&sums)[rows]) noexcept {
   typename S::Bytes codes[8];
   F::template codes<S>(tile, sub, lane, codes);
   const auto scales = F::template scales<S>(tile, lane);
+#pragma GCC unroll 16
   for (std::size_t r = 0; r < rows; ++r) {
-    const auto sum = S::to_float(block_sum<S, F>(tile, sub, lane, codes, *x[r]));
-    sums[r] = S::fma(S::mul(sum, scales), S::set(x[r]->scale), sums[r]);
+    const auto sum = S::to_float(block_sum<S, F>(tile, sub, lane, codes, x[r]));
+    sums[r] = S::fma(S::mul(sum, scales), S::set(x[r].scale), sums[r]);
   }
   if constexpr (F::kHasMinimum) {
     const auto minimums = F::template minimums<S>(tile, lane);
+#pragma GCC unroll 16
     for (std::size_t r = 0; r < rows; ++r) {
-      sums[r] = S::fma(minimums, S::set(x[r]->scaled_sum), sums[r]);
+      sums[r] = S::fma(minimums, S::set(x[r].scaled_sum), sums[r]);
     }
   }
 }
@@ -85,21 +90,19 @@ void add_block(const typename F::Tile& tile, std::size_t sub, std::size_t lane,
 /// Block weights, int8 activations.
 template <class S, class F>
 struct IntegerProduct {
-  static constexpr std::size_t kTilesAtOnce = 1;
-
   template <std::size_t rows>
   static void tile_row(const MatmulArgs& a, std::size_t tile, std::size_t row) noexcept {
     const auto* tiles = static_cast<const typename F::Tile*>(a.tiles) + tile * a.n_units;
-    const ActivationBlock* x[rows];
-    for (std::size_t r = 0; r < rows; ++r) x[r] = x_row<ActivationBlock>(a, row + r);
+    const std::size_t n_blocks = a.n_units * F::kSubBlocks;
+    const auto* x = static_cast<const ActivationBlock*>(a.x) + row * n_blocks;
     Sums<S, rows> sums;
     sums.clear();
     for (std::size_t unit = 0; unit < a.n_units; ++unit) {
-      for (std::size_t sub = 0; sub < F::kSubBlocks; ++sub) {
+      for (std::size_t sub = 0; sub < F::kSubBlocks; ++sub, x += rows) {
+#pragma GCC unroll 4
         for (std::size_t p = 0; p < kParts<S>; ++p) {
           add_block<S, F, rows>(tiles[unit], sub, p * S::kLanes, x, sums.values[p]);
         }
-        for (std::size_t r = 0; r < rows; ++r) ++x[r];
       }
     }
     sums.store(a, tile, row);
@@ -113,12 +116,14 @@ struct FloatProduct {
   static void tile_row(const MatmulArgs& a, std::size_t tile, std::size_t row) noexcept {
     const auto* tiles = static_cast<const typename F::Tile*>(a.tiles) + tile * a.n_units;
     const float* x[rows];
-    for (std::size_t r = 0; r < rows; ++r) x[r] = x_row<float>(a, row + r);
+    for (std::size_t r = 0; r < rows; ++r) x[r] = x_row(a, row + r);
     Sums<S, rows> sums;
     sums.clear();
     for (std::size_t i = 0; i < a.n_units; ++i) {
+#pragma GCC unroll 4
       for (std::size_t p = 0; p < kParts<S>; ++p) {
         const auto weights = F::template weights<S>(tiles[i], p * S::kLanes);
+#pragma GCC unroll 16
         for (std::size_t r = 0; r < rows; ++r) {
           sums.values[p][r] = S::fma(weights, S::set(x[r][i]), sums.values[p][r]);
         }
@@ -148,7 +153,7 @@ struct DequantizedProduct {
   static void tile_row(const MatmulArgs& a, std::size_t tile, std::size_t row) noexcept {
     const auto* tiles = static_cast<const typename F::Tile*>(a.tiles) + tile * a.n_units;
     const float* x[rows];
-    for (std::size_t r = 0; r < rows; ++r) x[r] = x_row<float>(a, row + r);
+    for (std::size_t r = 0; r < rows; ++r) x[r] = x_row(a, row + r);
     Sums<S, rows> sums;
     sums.clear();
     for (std::size_t unit = 0; unit < a.n_units; ++unit) {
@@ -193,13 +198,14 @@ struct DequantizedProduct {
                         typename S::F (&sums)[rows]) noexcept {
     auto weight = S::mul(step, code_value<S, F, i>(group));
     if constexpr (F::kHasMinimum) weight = S::add(weight, F::template minimums<S>(tile, lane));
+#pragma GCC unroll 16
     for (std::size_t r = 0; r < rows; ++r) {
       sums[r] = S::fma(weight, S::set(x[r][first + i]), sums[r]);
     }
   }
 };
 
-/// All tiles times all rows, as many rows at a time as registers hold.
+/// All tiles times all rows, a panel of rows at a time.
 template <class S, class Product, std::size_t rows = S::kMaxRows>
 void rows_of_tile(const MatmulArgs& a, std::size_t tile, std::size_t row) noexcept {
   for (; row + rows <= a.n_rows; row += rows) {

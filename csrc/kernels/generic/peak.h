@@ -2,6 +2,8 @@
 // widest dot product can do from registers. For benchmarks.
 #pragma once
 
+#include <utility>
+
 #include "kernels/kernel_table.h"
 
 namespace rwkvcpp::kernels {
@@ -21,22 +23,22 @@ void read(const void* p, std::size_t n) noexcept {
   for (auto& sum : sums) S::touch(sum);
 }
 
-template <class S>
-std::size_t dot_rounds(std::size_t n) noexcept {
+template <class S, std::size_t... chain>
+void dot_chains(std::size_t n, std::index_sequence<chain...>) noexcept {
   alignas(64) std::uint8_t code_bytes[4 * S::kLanes];
   for (auto& byte : code_bytes) byte = 3;
   const std::int8_t x[4] = {1, -2, 3, -4};
   const typename S::Bytes codes = S::load_bytes(code_bytes);
-  typename S::I sums[kPeakDots];
-  for (auto& sum : sums) sum = S::set_int(0);
+  // Constant indices, one variable a chain: the compiler keeps them in registers.
+  typename S::I sums[] = {S::set_int(static_cast<int>(chain))...};
   for (std::size_t i = 0; i < n; ++i) {
-#pragma GCC unroll 12
-    for (auto& sum : sums) {
-      sum = S::template dot<15, 1>(sum, &codes, x);
-      S::touch(sum);
-    }
+    ((sums[chain] = S::template dot<15, 1>(sums[chain], &codes, x), S::touch(sums[chain])), ...);
   }
-  for (auto& sum : sums) S::touch(sum);
+}
+
+template <class S>
+std::size_t dot_rounds(std::size_t n) noexcept {
+  dot_chains<S>(n, std::make_index_sequence<kPeakDots>());
   return kPeakDots * 4 * S::kLanes;
 }
 

@@ -55,9 +55,9 @@ void quantize_block(const float* x, ActivationBlock& out) noexcept {
 }
 
 template <class S>
-void quantize(const float* x, std::size_t n_blocks, void* blocks) noexcept {
+void quantize(const float* x, std::size_t n_blocks, void* blocks, std::size_t stride) noexcept {
   auto* out = static_cast<ActivationBlock*>(blocks);
-  for (std::size_t b = 0; b < n_blocks; ++b) quantize_block<S>(x + b * kBlock, out[b]);
+  for (std::size_t b = 0; b < n_blocks; ++b) quantize_block<S>(x + b * kBlock, out[b * stride]);
 }
 
 }  // namespace

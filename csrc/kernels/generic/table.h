@@ -30,6 +30,7 @@ void fill_formats(KernelTable& table) noexcept {
 template <class S>
 void fill_products(KernelTable& table) noexcept {
   fill_peak<S>(table);
+  table.max_rows = S::kMaxRows;
   fill_formats<S, F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q6_K>(table);
 }
 

@@ -21,6 +21,20 @@ std::size_t tiles_per_piece(const Matrix& weight, std::size_t n_rows, bool mappe
   return std::max<std::size_t>(1, std::min(by_bytes, by_outputs));
 }
 
+struct Panel {
+  std::size_t first, n_rows;
+};
+
+Panel panel_of(std::size_t row, std::size_t n_rows, std::size_t max_rows) {
+  Panel panel{row / max_rows * max_rows, 0};
+  panel.n_rows = kernels::panel_rows(panel.first, n_rows, max_rows);
+  while (row >= panel.first + panel.n_rows) {
+    panel.first += panel.n_rows;
+    panel.n_rows = kernels::panel_rows(panel.first, n_rows, max_rows);
+  }
+  return panel;
+}
+
 }  // namespace
 
 void CpuOps::reserve(std::size_t max_rows, std::size_t max_group_inputs) {
@@ -64,7 +78,10 @@ void CpuOps::quantize_inputs(std::span<const Product> group) {
   const std::size_t n_rows = group.front().x.n_rows;
   const auto quantize_row = [&](const Input& input, std::size_t row) {
     if (input.blocks == nullptr) return;
-    table_.quantize(input.rows.row(row), input.n_blocks(), input.blocks + row * input.n_blocks());
+    const Panel panel = panel_of(row, n_rows, table_.max_rows);
+    table_.quantize(input.rows.row(row), input.n_blocks(),
+                    input.blocks + panel.first * input.n_blocks() + (row - panel.first),
+                    panel.n_rows);
   };
   if (n_floats < kWorthSharing) {
     for (const Input& input : inputs_) {
@@ -114,11 +131,10 @@ void CpuOps::multiply(const Product& p, const Input& input, const Piece& piece, 
   const auto type = static_cast<std::size_t>(weight.format->type);
   if (needs_int8(p)) {
     args.x = input.blocks;
-    args.x_stride = input.n_blocks() * sizeof(ActivationBlock);
     table_.matmul[type](args);
   } else {
     args.x = p.x.data;
-    args.x_stride = p.x.stride * sizeof(float);
+    args.x_stride = p.x.stride;
     table_.matmul_float[type](args);
   }
   if (direct) return;

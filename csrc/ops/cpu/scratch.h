@@ -8,7 +8,7 @@ namespace rwkvcpp {
 
 struct CpuOps::Input {
   Rows rows;
-  ActivationBlock* blocks;  // [n_rows][n_cols / 32]; null: nobody wants int8
+  ActivationBlock* blocks;  // panels (kernel_table.h); null: nobody wants int8
 
   std::size_t n_blocks() const noexcept { return rows.n_cols / kBlock; }
 };
