@@ -5,7 +5,6 @@ Nothing here runs the engine: these tests say that what the engine is measured w
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,9 +17,7 @@ from tests.reference.cases import GGUF_VERSIONS, NARROW, TOKENS, WIDE, Case
 from tests.reference.checkpoints import VERSIONS, Checkpoint, Sizes
 from tests.reference.compare import rms, worst, worst_per_rms
 from tests.reference.readers import read_model
-
-QUOTE_I_N = list(b'"in')  # what the tiny models' expected logits come after
-SHARED_EPS = {"4v0-660K": 64e-5, "5v1-730K": 1e-5, "5v2-730K": 1e-5, "7v0-834K": 64e-5}
+from tests.reference.trained import TRAINED_FILES, TrainedFile
 
 
 @pytest.mark.parametrize("version", goldens.VERSIONS)
@@ -35,32 +32,24 @@ def test_reference_agrees_with_the_torch_package(version: str) -> None:
         assert worst(golden.state[name], array) <= 1e-4 * max(1.0, rms(array)), name
 
 
-@pytest.mark.parametrize("model", SHARED_EPS)
-def test_reference_agrees_with_trained_models(shared: Path, model: str) -> None:
-    weights = read_model(shared / "models" / f"tiny-rwkv-{model}-FP32.bin").weights
-    expected = np.fromfile(shared / "models" / f"expected-logits-{model}.bin", "<f4")
-    logits, _ = rwkv_numpy.forward(weights, QUOTE_I_N, group_norm_eps=SHARED_EPS[model])
-    assert worst(logits[-1], expected) <= 1e-4
+TINY_FILES = [file for file in TRAINED_FILES if not file.is_story_model]
+STORY_FILES = [file for file in TRAINED_FILES if file.is_story_model]
 
 
-def test_reference_agrees_with_a_trained_rwkv6_up_to_its_quantization(shared: Path) -> None:
-    weights = read_model(shared / "models" / "tiny-rwkv-6v0-3m-Q5_1.bin").weights
-    expected = np.fromfile(shared / "models" / "expected-logits-6v0-3m.bin", "<f4")
-    logits, _ = rwkv_numpy.forward(weights, QUOTE_I_N)
-    # The file exists only in Q5_1, the logits are of the float model: seen 6e-3.
-    assert worst_per_rms(logits[-1], expected) <= 1.3e-2
+@pytest.mark.parametrize("file", TINY_FILES, ids=lambda file: file.path)
+def test_reference_agrees_with_trained_models(shared: Path, file: TrainedFile) -> None:
+    logits = file.reference_logits(shared)[-1:]
+    # The expected ones are the float model's, computed in float32.
+    assert worst(logits, file.expected_logits(shared)) <= file.weight_loss + 1e-4
 
 
-@pytest.mark.parametrize("weight_type", ["f16", "q8_0"])
-def test_reference_agrees_with_the_story_model(shared: Path, weight_type: str) -> None:
-    demo = shared / "demo"
-    prompt = json.loads((demo / "expected.json").read_text())
-    expected = np.fromfile(demo / f"expected-logits-{weight_type}.bin", "<f4").reshape(21, 4096)
-    weights = read_model(demo / f"rwkv7-stories-{weight_type}.gguf").weights
-    logits, _ = rwkv_numpy.forward(weights, prompt["tokens"])
+@pytest.mark.parametrize("file", STORY_FILES, ids=lambda file: file.path)
+def test_reference_agrees_with_the_story_model(shared: Path, file: TrainedFile) -> None:
+    expected = file.expected_logits(shared)
     # Both were computed in float64; the stored ones were rounded to float32: half a unit in the
     # last place, and what the order of float64 sums may add.
-    assert np.all(np.abs(logits - expected) <= 0.5 * np.abs(np.spacing(expected)) + 1e-11)
+    rounding = 0.5 * np.abs(np.spacing(expected)) + 1e-11
+    assert np.all(np.abs(file.reference_logits(shared) - expected) <= rounding)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -88,7 +77,7 @@ def test_every_tensor_of_a_random_checkpoint_matters(version: str) -> None:
     logits, _ = rwkv_numpy.forward(weights, TOKENS)
     unused = {f"blocks.0.att.v{i}" for i in (0, 1, 2)}
     rng = np.random.default_rng(5)
-    for name in weights.keys() - unused:
+    for name in (name for name in weights if name not in unused):
         noise = 0.1 * weights[name].std() * rng.standard_normal(weights[name].shape)
         changed, _ = rwkv_numpy.forward({**weights, name: weights[name] + noise}, TOKENS)
         assert worst_per_rms(changed, logits) >= 1e-3, name

@@ -36,8 +36,9 @@ def native_quantize(type_name: str, rows: Tensor) -> bytes:
 
 
 def quantize(type_name: str, rows: Tensor) -> bytes:
-    """The gguf package's quantizers, the engine's for the one that it lacks."""
-    return (native_quantize if type_name == "Q6_K" else gguf_quantize)(type_name, rows)
+    """With the gguf package; with the engine where that is slow, and for Q6_K, which it lacks."""
+    is_native = type_name == "Q6_K" or (type_name in BLOCK_TYPES and rows.size > 2**20)
+    return (native_quantize if is_native else gguf_quantize)(type_name, rows)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 The statistics are those of a model that works: residual branches of the stream's own size, decays
 spread over their range, logits of unit scale, and group-norm inputs of order one, among the first
-tokens small enough that a wrong epsilon shows. Every tensor has its own stream of random bits, seeded by its name, and only
-operations that IEEE 754 rounds exactly turn bits into weights: no version of NumPy changes them.
+tokens small enough that a wrong epsilon shows. Every tensor has its own stream of random bits,
+seeded by its name, and only operations that IEEE 754 rounds exactly turn bits into weights: no
+version of NumPy changes them.
 """
 
 from __future__ import annotations
@@ -193,7 +194,7 @@ BLOCKS: dict[str, Callable[[Sizes], dict[str, Make]]] = {
 
 
 class Checkpoint(Mapping[str, Float32]):
-    """Tensors by official name. A tensor is made when it is asked for, so wide models fit memory."""
+    """Tensors by official name, each made when it is asked for: wide models need not fit memory."""
 
     def __init__(self, version: str, sizes: Sizes, *, seed: int = 1) -> None:
         self.version = version

@@ -127,8 +127,8 @@ GGUF_BLOCK_6 = {
     **{f"att.time_maa_{q}": f"time_mix_lerp_{q}" for q in LERPS_6},
 }
 GGUF_BLOCK_7 = {
-    **{f"att.{q}": f"time_mix_{q}" for q in "w0 w1 w2 a0 a1 a2 v0 v1 v2 g1 g2".split()},
-    **{f"att.{q}": f"time_mix_{q}" for q in ("k_k", "k_a", "r_k")},
+    **{f"att.{q}": f"time_mix_{q}" for q in ("k_k", "k_a", "r_k", "w0", "a0", "v0")},
+    **{f"att.{q}{i}": f"time_mix_{q}{i}" for q in "wavg" for i in (1, 2)},
     "ffn.x_k": "channel_mix_lerp_k",
 }
 GGUF_BLOCKS = {"6": {**GGUF_BLOCK, **GGUF_BLOCK_6}, "7": {**GGUF_BLOCK, **GGUF_BLOCK_7}}
@@ -192,8 +192,10 @@ def from_gguf(version: str, stored: Tensors, head_size: int) -> dict[str, Tensor
     checkpoint: dict[str, Tensor] = {}
     for name, tensor in stored.items():
         if match := re.fullmatch(r"blk\.(\d+)\.time_mix_lerp_fused\.weight", name):
-            slices = tensor.reshape(len(letters), -1)
-            checkpoint |= {f"blocks.{match[1]}.{prefix}{q}": s for q, s in zip(letters, slices)}
+            lerps = tensor.reshape(len(letters), -1)
+            checkpoint |= {
+                f"blocks.{match[1]}.{prefix}{q}": lerps[i] for i, q in enumerate(letters)
+            }
             continue
         own = official[name]
         if own.endswith("att.r_k"):
