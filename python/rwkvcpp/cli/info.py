@@ -1,0 +1,130 @@
+"""Show what a model file holds, and the memory that it will need.
+
+examples:
+  rwkvcpp info model.gguf
+  rwkvcpp info model.gguf --json
+  rwkvcpp info                          the bundled model
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import rwkvcpp
+from rwkvcpp.cli.model_options import announce_bundled_model
+
+# The first pattern that a tensor's name matches says what the tensor is for.
+TENSOR_CLASSES = (
+    ("embedding", re.compile(r"^(emb|token_embd)\.")),
+    ("head", re.compile(r"^(head|output)\.")),
+    ("time mixing", re.compile(r"(\.att\.|\.time_mix_)")),
+    ("channel mixing", re.compile(r"(\.ffn\.|\.channel_mix_)")),
+    ("norms", re.compile(r"")),
+)
+
+PIPED_WIDTH = 1000  # a reader that is no terminal has no width to wrap at
+
+# Without a vocabulary in the file, its size says which one the model was trained with.
+TOKENIZERS_BY_SIZE = {
+    256: "bytes",
+    50277: "20B (name it: --tokenizer 20B_tokenizer.json)",
+    65536: "World (of the pyrwkv-tokenizer package, or named with --tokenizer)",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", nargs="?", type=Path, metavar="MODEL", help="a model file")
+    parser.add_argument("--json", action="store_true", help="one flat JSON object, for programs")
+
+
+def run(args: argparse.Namespace) -> int:
+    announce_bundled_model(args.model, option="rwkvcpp info ")
+    facts = describe(rwkvcpp.model_info(args.model))
+    if args.json:
+        print(json.dumps(facts, indent=2, ensure_ascii=False))
+    else:
+        _print_table(facts)
+    return 0
+
+
+def describe(found: dict[str, Any]) -> dict[str, Any]:
+    """The facts to show: flat, but for the list of weights by class and type."""
+    facts = {name: value for name, value in found.items() if name not in ("tensors", "metadata")}
+    facts["n_parameters"] = sum(_n_weights(tensor) for tensor in found["tensors"])
+    facts["tokenizer"] = _tokenizer(found)
+    facts["weights"] = _weights_by_class(found["tensors"])
+    return facts
+
+
+def _n_weights(tensor: dict[str, Any]) -> int:
+    count = 1
+    for size in tensor["shape"]:
+        count *= size
+    return count
+
+
+def _tokenizer(found: dict[str, Any]) -> str:
+    n_vocab = found["n_vocab"]
+    if found["metadata"].get("tokenizer.ggml.model") is not None:
+        return f"in the file ({n_vocab} tokens)"
+    return TOKENIZERS_BY_SIZE.get(n_vocab, "unknown: name a vocabulary file with --tokenizer")
+
+
+def _weights_by_class(tensors: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    sums: dict[tuple[str, str], dict[str, Any]] = {}
+    for tensor in tensors:
+        key = (_tensor_class(tensor["name"]), tensor["type"])
+        row = sums.setdefault(key, {"class": key[0], "type": key[1], "tensors": 0, "bytes": 0})
+        row["tensors"] += 1
+        row["bytes"] += tensor["bytes"]
+    order = [name for name, _ in TENSOR_CLASSES]
+    return sorted(sums.values(), key=lambda row: (order.index(row["class"]), -row["bytes"]))
+
+
+def _tensor_class(name: str) -> str:
+    return next(label for label, pattern in TENSOR_CLASSES if pattern.search(name))
+
+
+def _print_table(facts: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for label, value in _lines(facts):
+        table.add_row(label, value)
+    width = None if sys.stdout.isatty() else PIPED_WIDTH
+    Console(highlight=False, markup=False, width=width).print(table)
+
+
+def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    heads = f", {facts['n_head']} heads of {facts['head_size']}" if facts["head_size"] else ""
+    weights, state = _size(facts["weight_bytes"]), _size(facts["state_bytes"])
+    lines = [
+        ("file", f"{facts['path']} ({facts['container']}, {_size(facts['file_bytes'])})"),
+        ("version", f"RWKV-{facts['version']} ({facts['architecture']})"),
+        ("sizes", f"{facts['n_layer']} layers, width {facts['n_embd']}, "
+                  f"channel mixing {facts['n_ffn']}{heads}"),
+        ("vocabulary", f"{facts['n_vocab']} tokens"),
+        ("tokenizer", facts["tokenizer"]),
+        ("parameters", f"{facts['n_parameters']:,}"),
+    ]  # fmt: skip
+    for row in facts["weights"]:
+        what = f"{row['type']}, {row['tensors']} tensors, {_size(row['bytes'])}"
+        lines.append((row["class"], what))
+    lines.append(("memory", f"{weights} of weights, {state} of state for each session"))
+    return lines
+
+
+def _size(n_bytes: int) -> str:
+    for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if n_bytes >= scale:
+            return f"{n_bytes / scale:.1f} {unit}"
+    return f"{n_bytes} bytes"

@@ -1,0 +1,104 @@
+"""The options that say which model to load and how, and the loading itself."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import rwkvcpp
+
+PATIENCE = 0.5  # seconds of loading before a progress bar is worth drawing
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """-m and everything that Model() takes."""
+    options = parser.add_argument_group("model")
+    options.add_argument(
+        "-m",
+        "--model",
+        type=Path,
+        metavar="FILE",
+        help="a GGUF or rwkv.cpp model file (without it: the small bundled storyteller)",
+    )
+    options.add_argument(
+        "--threads", type=int, metavar="N", help="threads to compute on (physical cores)"
+    )
+    options.add_argument(
+        "--tokenizer",
+        type=Path,
+        metavar="FILE",
+        help="vocabulary: rwkv_vocab_v20230424.txt or 20B_tokenizer.json (the model's own)",
+    )
+    options.add_argument(
+        "--group-norm-eps",
+        type=float,
+        default=rwkvcpp.GROUP_NORM_EPS,
+        metavar="X",
+        help="epsilon of the group norm in time mixing; some small models need 1e-5 (%(default)s)",
+    )
+    options.add_argument(
+        "--activations",
+        choices=("int8", "float32"),
+        default="int8",
+        help="what quantized weights are multiplied with; float32 is slower (%(default)s)",
+    )
+    options.add_argument(
+        "--mmap", action="store_true", help="leave the weights in the file: starts at once, slower"
+    )
+    options.add_argument(
+        "-q", "--quiet", action="store_true", help="nothing on standard error but errors"
+    )
+
+
+def load_model(args: argparse.Namespace) -> rwkvcpp.Model:
+    """The model that the options name, with a progress bar when it takes long."""
+    announce_bundled_model(args.model, quiet=args.quiet)
+    with _progress_bar(shown=sys.stderr.isatty() and not args.quiet) as progress:
+        return rwkvcpp.Model(
+            args.model,
+            threads=args.threads,
+            tokenizer=args.tokenizer,
+            activations=args.activations,
+            mmap=args.mmap,
+            group_norm_eps=args.group_norm_eps,
+            progress=progress,
+        )
+
+
+def announce_bundled_model(path: Path | None, *, quiet: bool = False, option: str = "-m ") -> None:
+    """Say on standard error that the bundled model is used, and how to name a real one."""
+    if path is None and not quiet:
+        name = rwkvcpp.bundled_model().name
+        print(
+            f"rwkvcpp: no model named, so this is {name}, a small storyteller; "
+            f"name a real one with {option}MODEL.gguf",
+            file=sys.stderr,
+        )
+
+
+@contextmanager
+def _progress_bar(*, shown: bool) -> Iterator[Callable[[int, int], None] | None]:
+    if not shown:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+    columns = (TextColumn("loading"), BarColumn(), DownloadColumn(binary_units=True))
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = bar.add_task("loading")
+    begun = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        if time.monotonic() - begun > PATIENCE:
+            bar.start()
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield progress
+    finally:
+        bar.stop()

@@ -1,0 +1,231 @@
+"""Model: the weights of a file, ready to turn tokens into logits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rwkvcpp import _core
+from rwkvcpp.bundled import bundled_model
+from rwkvcpp.state import State
+from rwkvcpp.tokenizer import Tokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    from rwkvcpp.session import Session
+
+PathArgument: TypeAlias = "str | os.PathLike[str]"
+Tokens: TypeAlias = "Sequence[int] | NDArray[np.integer[Any]]"
+
+GROUP_NORM_EPS = 64e-5  # of every official RWKV-5, 6 and 7
+
+
+class Model:
+    """An RWKV model, loaded from a GGUF or rwkv.cpp file; without a path, the bundled one.
+
+    >>> model = Model("rwkv7-0.4b-q8_0.gguf")
+    >>> state = model.initial_state()
+    >>> logits = model.forward(model.tokenizer.encode("The Eiffel tower is in"), state)
+
+    Several threads may use one Model at once, each with its own states: calls queue for the
+    processor cores.
+    """
+
+    def __init__(
+        self,
+        path: PathArgument | None = None,
+        *,
+        threads: int | None = None,
+        tokenizer: PathArgument | Tokenizer | None = None,
+        activations: str = "int8",
+        mmap: bool = False,
+        group_norm_eps: float = GROUP_NORM_EPS,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Load `path`.
+
+        threads: None takes the physical cores that this process may use.
+        tokenizer: a vocabulary file, or a Tokenizer; None finds the one that belongs to the model.
+        activations: what quantized weights meet; "float32" is for measuring quality.
+        mmap: leave the weights in the file's pages: starts at once, shared between processes.
+        group_norm_eps: 64e-5 is official; some small models were trained with 1e-5.
+        progress: called with (bytes done, bytes in all) while weights load.
+        """
+        self._native = _core.Model(
+            os.fspath(bundled_model() if path is None else path),
+            threads=_checked_threads(threads),
+            activations=activations,
+            mmap=mmap,
+            group_norm_eps=group_norm_eps,
+            progress=progress,
+        )
+        self._tokenizer_source = tokenizer
+        if tokenizer is not None:
+            _ = self.tokenizer  # a wrong vocabulary is better known now than at the first word
+
+    # What it is
+
+    @property
+    def path(self) -> Path:
+        """The file that the weights came from."""
+        return Path(self._native.path)
+
+    @property
+    def version(self) -> str:
+        """The RWKV version: "4", "5.0", "5.1", "5.2", "6" or "7"."""
+        return self._native.version
+
+    @property
+    def n_vocab(self) -> int:
+        """Tokens in the vocabulary: the length of the logits."""
+        return self._native.n_vocab
+
+    @property
+    def n_embd(self) -> int:
+        """The width: numbers per token between the layers."""
+        return self._native.n_embd
+
+    @property
+    def n_layer(self) -> int:
+        """Layers, each one time mixing and one channel mixing."""
+        return self._native.n_layer
+
+    @property
+    def n_ffn(self) -> int:
+        """Hidden size of channel mixing."""
+        return self._native.n_ffn
+
+    @property
+    def head_size(self) -> int:
+        """Width of a head of time mixing; 0 for version 4, which has none."""
+        return self._native.head_size
+
+    @property
+    def n_threads(self) -> int:
+        """Threads that a forward pass runs on."""
+        return self._native.n_threads
+
+    @property
+    def activations(self) -> str:
+        """ "int8" or "float32": what quantized weights are multiplied with."""
+        return self._native.activations
+
+    @property
+    def mmap(self) -> bool:
+        """Whether the weights stay in the file's pages."""
+        return self._native.mmap
+
+    @property
+    def weight_type(self) -> str:
+        """The type that most weights have, such as "Q8_0"."""
+        return self._native.weight_type
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of weights in memory."""
+        return self._native.weight_bytes
+
+    def metadata(self, key: str) -> Any:
+        """The value that a GGUF file gives `key`, or None."""
+        return self._native.metadata(key)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Turns text into this model's tokens and back; loaded at first use."""
+        return load_tokenizer(self._tokenizer_source, self.n_vocab, self.metadata)
+
+    # What it does
+
+    def initial_state(self) -> State:
+        """A new state, which has seen nothing."""
+        return State(self._native.initial_state())
+
+    def session(self, state: State | None = None) -> Session:
+        """A new Session: a state with the tokens it consumed and the logits it predicts next."""
+        from rwkvcpp.session import Session
+
+        return Session(self, state)
+
+    def forward(
+        self, tokens: Tokens, state: State, *, all_logits: bool = False
+    ) -> NDArray[np.float32]:
+        """The logits after the last of `tokens`, float32 [n_vocab]; `state` has consumed them all.
+
+        With all_logits, the logits after each token, [n_tokens, n_vocab]. An error or Ctrl-C leaves
+        the state as it was. The result is the same to the last bit however a text is cut up.
+        """
+        segment = (token_ids(tokens), _native_state(state))
+        logits = self._native.forward([segment], all_logits)
+        return logits if all_logits else logits[0]
+
+    def forward_batch(self, segments: Iterable[tuple[Tokens, State]]) -> NDArray[np.float32]:
+        """The logits after each segment's last token, float32 [n_segments, n_vocab].
+
+        A segment is (tokens, state): any number of tokens, each with a state of its own. One call
+        reads the weights once for all of them, and gives what one call for each would have.
+        """
+        native = [(token_ids(tokens), _native_state(state)) for tokens, state in segments]
+        return self._native.forward(native, False)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Model cannot be pickled: send its path and load it there")
+
+    def __repr__(self) -> str:
+        head = f", head size {self.head_size}" if self.head_size else ""
+        return (
+            f"<rwkvcpp.Model {self.path.name}: RWKV-{self.version}, n_layer {self.n_layer}, "
+            f"n_embd {self.n_embd}, n_ffn {self.n_ffn}{head}, n_vocab {self.n_vocab}, "
+            f"{self.weight_type} weights ({self.weight_bytes / 2**20:.1f} MiB), "
+            f"{self.activations} activations, {self.n_threads} threads>"
+        )
+
+
+def model_info(path: PathArgument | None = None) -> dict[str, Any]:
+    """What a model file says about itself, without loading its weights.
+
+    Keys: path, container, architecture, version, n_vocab, n_embd, n_layer, n_ffn, head_size,
+    n_head, file_bytes, weight_bytes, state_bytes, tensors (name, type, shape and bytes of each) and
+    metadata (long arrays as their length).
+    """
+    return _core.file_info(os.fspath(bundled_model() if path is None else path))
+
+
+def token_ids(tokens: Tokens) -> NDArray[np.int64]:
+    """`tokens` as an array of integers; TypeError for anything else, booleans and text included."""
+    if isinstance(tokens, (str, bytes)):
+        raise TypeError("tokens are numbers, got text: encode it with model.tokenizer.encode")
+    if isinstance(tokens, np.ndarray):
+        if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
+            found = f"{tokens.dtype} {list(tokens.shape)}"
+            raise TypeError(f"tokens must be one row of integers, got an array of {found}")
+        return tokens.astype(np.int64)
+    for token in tokens:
+        if isinstance(token, bool) or not isinstance(token, (int, np.integer)):
+            raise TypeError(f"a token is an integer, got {token!r}")
+    try:
+        return np.array(tokens, dtype=np.int64)
+    except OverflowError:
+        worst = max(tokens, key=abs)
+        raise IndexError(f"token {worst} is far outside every vocabulary") from None
+
+
+def _native_state(state: State) -> _core.State:
+    if not isinstance(state, State):
+        raise TypeError(f"expected a rwkvcpp.State, got {type(state).__name__}")
+    return state._native
+
+
+def _checked_threads(threads: int | None) -> int:
+    """The native module's way to say it: 0 for "as many as there are cores"."""
+    if threads is None:
+        return 0
+    if isinstance(threads, bool) or not isinstance(threads, int):
+        raise TypeError(f"threads must be an integer or None, got {threads!r}")
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
+    return threads

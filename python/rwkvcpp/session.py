@@ -1,0 +1,166 @@
+"""Session: a state, the tokens that it consumed, and the logits that it predicts next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rwkvcpp.model import Tokens, token_ids
+from rwkvcpp.sampling import Sampler, SamplingParams
+from rwkvcpp.state import State
+from rwkvcpp.stream import TextStream
+
+if TYPE_CHECKING:
+    from rwkvcpp.model import Model
+
+Prompt: TypeAlias = "str | bytes | Tokens"
+
+END_OF_TEXT = 0  # in every RWKV vocabulary; texts were trained with one in front
+
+
+class Session:
+    """A recurrent state and the logits it predicts next.
+
+    The state has always consumed exactly the tokens in `session.tokens`: every token that was fed
+    or sampled, shown or not. So a generator may be dropped halfway, by `break`, an exception or
+    Ctrl-C, and the session used again.
+
+    >>> session = Model().session()
+    >>> for text in session.generate("The Fox and the Crow\\n\\nOnce", max_tokens=100):
+    ...     print(text, end="", flush=True)
+    """
+
+    def __init__(self, model: Model, state: State | None = None) -> None:
+        """A session of `model` that starts from a copy of `state`, or from nothing."""
+        self._model = model
+        self._state = model.initial_state() if state is None else state.clone()
+        self._n_before = self._state.n_tokens
+        self._tokens: list[int] = []
+        self._logits: NDArray[np.float32] | None = None
+        self._finish_reason: Literal["stop", "length"] | None = None
+
+    @property
+    def model(self) -> Model:
+        """The model that this is a session of."""
+        return self._model
+
+    @property
+    def state(self) -> State:
+        """The state after `tokens`: the session's own, so clone it before you change it."""
+        return self._state
+
+    @property
+    def tokens(self) -> list[int]:
+        """Every token fed or sampled, shown or not."""
+        return list(self._tokens)
+
+    @property
+    def logits(self) -> NDArray[np.float32] | None:
+        """The prediction of the next token, float32 [n_vocab]; None before the first one."""
+        return self._logits
+
+    @property
+    def finish_reason(self) -> Literal["stop", "length"] | None:
+        """Why the last `generate` ended: "stop" (a stop string or token) or "length".
+
+        None before it has ended, and when it was dropped halfway.
+        """
+        return self._finish_reason
+
+    def clone(self) -> Session:
+        """A session that goes its own way from here."""
+        copy = Session(self._model, self._state)
+        copy._n_before = self._n_before
+        copy._tokens = self.tokens
+        copy._logits = self._logits
+        return copy
+
+    def feed(self, prompt: Prompt) -> None:
+        """Advance the state over `prompt`, text or tokens, without generating (prefill)."""
+        tokens = self._encode(prompt)
+        if tokens:
+            self._advance(tokens)
+
+    def generate(
+        self,
+        prompt: Prompt = "",
+        *,
+        max_tokens: int = 256,
+        sampling: SamplingParams | None = None,
+        stop: str | Sequence[str] = (),
+        stop_tokens: Sequence[int] = (END_OF_TEXT,),
+    ) -> Iterator[str]:
+        """Feed `prompt`, then yield text as it comes, until `max_tokens`, or a stop.
+
+        The text ends before the first of the `stop` strings, and never shows a part of one; a token
+        of `stop_tokens` ends it too, and `finish_reason` then tells why. The call itself checks the
+        arguments and feeds the prompt; each step of the iterator samples what follows.
+        """
+        if isinstance(max_tokens, bool) or not isinstance(max_tokens, int):
+            raise TypeError(f"max_tokens must be an integer, got {max_tokens!r}")
+        if max_tokens < 0:
+            raise ValueError(f"max_tokens must not be negative, got {max_tokens}")
+        sampler = Sampler(SamplingParams() if sampling is None else sampling)
+        stream = TextStream([stop] if isinstance(stop, str) else stop)
+        stops = frozenset(token_ids(stop_tokens).tolist())
+        tokens = self._encode(prompt)
+        if not tokens and self._logits is None:
+            raise ValueError(
+                "there is nothing to continue: give a prompt, "
+                f"or begin a text with feed([{END_OF_TEXT}])"
+            )
+        if tokens:
+            self._advance(tokens)
+        self._finish_reason = None
+        return self._continue(max_tokens, sampler, stream, stops)
+
+    def _continue(
+        self, max_tokens: int, sampler: Sampler, stream: TextStream, stops: frozenset[int]
+    ) -> Iterator[str]:
+        for _ in range(max_tokens):
+            token = sampler.sample(self._predicted())
+            self._advance([token])
+            if token in stops:
+                self._finish_reason = "stop"
+                break
+            if text := stream.push(self._model.tokenizer.token_bytes(token)):
+                yield text
+            if stream.stopped:
+                self._finish_reason = "stop"
+                return
+        else:
+            self._finish_reason = "length"
+        if text := stream.finish():
+            yield text
+
+    def _encode(self, prompt: Prompt) -> list[int]:
+        if isinstance(prompt, (str, bytes)):
+            return list(self._model.tokenizer.encode(prompt))
+        ids: list[int] = token_ids(prompt).tolist()
+        return ids
+
+    def _predicted(self) -> NDArray[np.float32]:
+        if self._logits is None:
+            raise ValueError("the last prediction was lost to an interruption: feed a token first")
+        return self._logits
+
+    def _advance(self, tokens: list[int]) -> None:
+        self._tokens.extend(tokens)
+        try:
+            self._logits = self._model.forward(tokens, self._state)
+        except BaseException:
+            self._drop_unconsumed()
+            raise
+
+    def _drop_unconsumed(self) -> None:
+        """Make `tokens` true again: Ctrl-C may strike just before or just after the state moved."""
+        n_consumed = self._state.n_tokens - self._n_before
+        if n_consumed >= len(self._tokens):
+            self._logits = None  # the state moved on, and the logits did not get here
+        del self._tokens[n_consumed:]
+
+    def __repr__(self) -> str:
+        return f"<rwkvcpp.Session of {self._model.path.name} after {len(self._tokens)} tokens>"
