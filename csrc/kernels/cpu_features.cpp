@@ -45,16 +45,11 @@ std::vector<Named> detect() {
   const bool ymm = (states & 0x06) == 0x06;
   const bool zmm = (states & 0xE6) == 0xE6;
   return {
-      {"avx2", ymm && bit(seven.ebx, 5)},
-      {"fma", ymm && bit(one.ecx, 12)},
-      {"f16c", ymm && bit(one.ecx, 29)},
-      {"avx_vnni", ymm && bit(seven_one.eax, 4)},
-      {"avx512f", zmm && bit(seven.ebx, 16)},
-      {"avx512dq", zmm && bit(seven.ebx, 17)},
-      {"avx512bw", zmm && bit(seven.ebx, 30)},
-      {"avx512vl", zmm && bit(seven.ebx, 31)},
-      {"avx512_vnni", zmm && bit(seven.ecx, 11)},
-      {"avx512_bf16", zmm && bit(seven_one.eax, 5)},
+      {"avx2", ymm && bit(seven.ebx, 5)},         {"fma", ymm && bit(one.ecx, 12)},
+      {"f16c", ymm && bit(one.ecx, 29)},          {"avx_vnni", ymm && bit(seven_one.eax, 4)},
+      {"avx512f", zmm && bit(seven.ebx, 16)},     {"avx512dq", zmm && bit(seven.ebx, 17)},
+      {"avx512bw", zmm && bit(seven.ebx, 30)},    {"avx512vl", zmm && bit(seven.ebx, 31)},
+      {"avx512_vnni", zmm && bit(seven.ecx, 11)}, {"avx512_bf16", zmm && bit(seven_one.eax, 5)},
   };
 }
 

@@ -7,9 +7,9 @@
 namespace rwkvcpp::kernels {
 
 struct CpuFeatures {
-  bool avx2 = false;        // with FMA and F16C
-  bool avx_vnni = false;    // VNNI at 256 bits, as AVX-VNNI or as AVX-512VL
-  bool avx512_vnni = false; // with F, BW, DQ, VL
+  bool avx2 = false;         // with FMA and F16C
+  bool avx_vnni = false;     // VNNI at 256 bits, as AVX-VNNI or as AVX-512VL
+  bool avx512_vnni = false;  // with F, BW, DQ, VL
   bool neon = false;
   bool neon_dotprod = false;
 };

@@ -29,14 +29,14 @@ std::deque<KernelTable> make_tables() {
   const CpuFeatures& cpu = cpu_features();
   static_cast<void>(cpu);
   const Entry entries[] = {
-      {true, scalar_table},
+    {true, scalar_table},
 #if defined(__x86_64__)
-      {cpu.avx2, avx2_table},
-      {cpu.avx_vnni, avxvnni_table},
-      {cpu.avx512_vnni, avx512vnni_table},
+    {cpu.avx2, avx2_table},
+    {cpu.avx_vnni, avxvnni_table},
+    {cpu.avx512_vnni, avx512vnni_table},
 #elif defined(__aarch64__)
-      {cpu.neon, neon_table},
-      {cpu.neon_dotprod, neon_dotprod_table},
+    {cpu.neon, neon_table},
+    {cpu.neon_dotprod, neon_dotprod_table},
 #endif
   };
   std::deque<KernelTable> tables;

@@ -12,7 +12,7 @@
 
 namespace rwkvcpp::kernels {
 
-inline constexpr std::size_t kTypes = 9;       // = kWeightTypes
+inline constexpr std::size_t kTypes = 9;           // = kWeightTypes
 inline constexpr std::size_t kEpilogueKinds = 12;  // = kEpilogues
 inline constexpr std::size_t kMaxHeadSize = 256;
 inline constexpr std::size_t kPeakDots = 12;  // chains that hide a dot product's latency
@@ -23,14 +23,14 @@ inline constexpr std::size_t kPeakDots = 12;  // chains that hide a dot product'
 /// the kernel takes at once (panel_rows), block by block, so that a kernel walks
 /// one stream; block b of row r is at panel start + b * panel rows + row in panel.
 struct MatmulArgs {
-  const void* tiles;        // [n_tiles][n_units] tiles
-  std::size_t n_tiles;      // of 16 outputs each
-  std::size_t n_units;      // block columns
-  const void* x;            // ActivationBlock panels, or float rows
-  std::size_t x_stride;     // floats from row to row
+  const void* tiles;     // [n_tiles][n_units] tiles
+  std::size_t n_tiles;   // of 16 outputs each
+  std::size_t n_units;   // block columns
+  const void* x;         // ActivationBlock panels, or float rows
+  std::size_t x_stride;  // floats from row to row
   std::size_t n_rows;
-  float* y;                 // every lane of a tile is written
-  std::size_t y_stride;     // floats from row to row
+  float* y;              // every lane of a tile is written
+  std::size_t y_stride;  // floats from row to row
 };
 
 /// y = f(r) over n floats; what f reads is in ops.h, Epilogue.
@@ -76,7 +76,7 @@ struct Wkv6Args {
   const float* decay;
   std::size_t decay_stride;  // 0: the same for all rows
   const float* bonus;
-  const float* gate;         // may be null
+  const float* gate;  // may be null
   const float *norm_weight, *norm_bias;
   float norm_eps;
   float* state;
@@ -112,8 +112,7 @@ struct KernelTable {
   /// Rows of activations that a product takes at once: a power of two.
   std::size_t max_rows;
   /// n_blocks * 32 floats to ActivationBlocks, `stride` blocks apart.
-  void (*quantize)(const float* x, std::size_t n_blocks, void* blocks,
-                   std::size_t stride) noexcept;
+  void (*quantize)(const float* x, std::size_t n_blocks, void* blocks, std::size_t stride) noexcept;
   void (*epilogue[kEpilogueKinds])(const EpilogueArgs&) noexcept;
   void (*layer_norm)(const LayerNormArgs&) noexcept;
   void (*token_shift)(const ShiftArgs&) noexcept;

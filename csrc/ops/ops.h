@@ -59,9 +59,9 @@ struct Norm {
 /// RWKV-4, per channel: state aa, bb, pp at offset, offset + C, offset + 2C.
 /// out = r wkv.
 struct Wkv4 {
-  Rows r, k, v;          // r after its sigmoid
-  const float* decay;    // [C], -exp(time_decay) < 0
-  const float* bonus;    // [C], time_first
+  Rows r, k, v;        // r after its sigmoid
+  const float* decay;  // [C], -exp(time_decay) < 0
+  const float* bonus;  // [C], time_first
   std::size_t offset;
   Rows out;
 };
@@ -70,10 +70,10 @@ struct Wkv4 {
 ///   y = r (S + diag(u) k v),  S = diag(w) S + k v,  out = group_norm(y) gate
 struct Wkv6 {
   Rows r, k, v;
-  Rows decay;                  // [rows, C], or empty: decay_constant
-  const float* decay_constant; // [C], RWKV-5
-  const float* bonus;          // [C]
-  Rows gate;                   // optional, after its silu
+  Rows decay;                   // [rows, C], or empty: decay_constant
+  const float* decay_constant;  // [C], RWKV-5
+  const float* bonus;           // [C]
+  Rows gate;                    // optional, after its silu
   Norm group_norm;
   std::size_t head_size;
   std::size_t offset;
@@ -136,8 +136,6 @@ struct OpsOptions {
   int n_threads = 0;               // 0: default_threads()
   bool float_activations = false;  // block weights meet float32 too
 };
-
-std::unique_ptr<Ops> make_cpu_ops(const OpsOptions& options);
 
 /// Physical cores that this process may use.
 int default_threads();

@@ -15,9 +15,9 @@ namespace rwkvcpp {
 
 struct ActivationBlock {
   float scale;
-  float scaled_sum;            // scale * sum
-  std::int32_t sum;            // of all values
-  std::int16_t half_sum[2];    // of the first and the last 16
+  float scaled_sum;          // scale * sum
+  std::int32_t sum;          // of all values
+  std::int16_t half_sum[2];  // of the first and the last 16
   std::int8_t values[kBlock];
 };
 static_assert(sizeof(ActivationBlock) == 48);

@@ -32,13 +32,13 @@ inline constexpr std::size_t kWeightTypes = 9;
 
 struct Format {
   WeightType type;
-  std::string_view name;      // as llama.cpp spells it: "Q4_0"
-  int gguf_id;                // ggml_type
-  int ggmf_code;              // rwkv.cpp's code; -1: has none
-  std::size_t block_inputs;   // weights in a block: 1, 32 or 256
-  std::size_t block_bytes;    // bytes of a block in a file
-  std::size_t tile_bytes;     // bytes of 16 packed rows of one block
-  bool is_float;              // meets float32 activations; the others meet int8
+  std::string_view name;     // as llama.cpp spells it: "Q4_0"
+  int gguf_id;               // ggml_type
+  int ggmf_code;             // rwkv.cpp's code; -1: has none
+  std::size_t block_inputs;  // weights in a block: 1, 32 or 256
+  std::size_t block_bytes;   // bytes of a block in a file
+  std::size_t tile_bytes;    // bytes of 16 packed rows of one block
+  bool is_float;             // meets float32 activations; the others meet int8
 
   void (*dequantize)(const void* blocks, std::size_t n_blocks, float* out);
   /// ggml's reference rounding, byte for byte.

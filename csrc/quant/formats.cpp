@@ -72,9 +72,9 @@ constexpr Format describe(std::string_view name, int gguf_id, int ggmf_code) {
 }
 
 constexpr Format kFormats[] = {
-    describe<F32>("F32", 0, 0),    describe<F16>("F16", 1, 1),    describe<BF16>("BF16", 30, -1),
-    describe<Q4_0>("Q4_0", 2, 2),  describe<Q4_1>("Q4_1", 3, 3),  describe<Q5_0>("Q5_0", 6, 7),
-    describe<Q5_1>("Q5_1", 7, 8),  describe<Q8_0>("Q8_0", 8, 9),  describe<Q6_K>("Q6_K", 14, 15),
+    describe<F32>("F32", 0, 0),   describe<F16>("F16", 1, 1),   describe<BF16>("BF16", 30, -1),
+    describe<Q4_0>("Q4_0", 2, 2), describe<Q4_1>("Q4_1", 3, 3), describe<Q5_0>("Q5_0", 6, 7),
+    describe<Q5_1>("Q5_1", 7, 8), describe<Q8_0>("Q8_0", 8, 9), describe<Q6_K>("Q6_K", 14, 15),
 };
 static_assert(std::size(kFormats) == kWeightTypes);
 

@@ -71,8 +71,7 @@ struct NibbleCodes {
   static void add_fifth_bits(const Tile& tile, std::size_t lane, typename S::Bytes (&out)[8],
                              std::index_sequence<g...>) noexcept {
     const auto plane = S::load_bytes(tile.fifth_bits.plane + 4 * lane);
-    ((out[g] = S::or_field(
-          out[g], S::template field<static_cast<int>(g) - 4>(plane, 0x10))), ...);
+    ((out[g] = S::or_field(out[g], S::template field<static_cast<int>(g) - 4>(plane, 0x10))), ...);
   }
 };
 

@@ -27,10 +27,10 @@ struct Q6_K {
   static constexpr std::size_t kSubBlocks = 8;
 
   struct Block {
-    std::uint8_t low[128];        // four low bits
-    std::uint8_t high[64];        // two high bits
+    std::uint8_t low[128];  // four low bits
+    std::uint8_t high[64];  // two high bits
     std::int8_t sub_scales[16];
-    std::uint16_t scale;          // fp16
+    std::uint16_t scale;  // fp16
   };
   struct SubTile {
     std::int8_t sub_scales[2][kTileRows];

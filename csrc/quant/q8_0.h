@@ -25,8 +25,8 @@ struct Q8_0 {
     std::int8_t codes[kBlock];
   };
   struct Tile {
-    std::uint16_t scales[kTileRows];          // fp16
-    std::uint8_t codes[8][4 * kTileRows];     // byte 4 r + i of codes[g]: row r, input 4 g + i
+    std::uint16_t scales[kTileRows];       // fp16
+    std::uint8_t codes[8][4 * kTileRows];  // byte 4 r + i of codes[g]: row r, input 4 g + i
   };
   static_assert(sizeof(Block) == 34 && sizeof(Tile) == kTileRows * sizeof(Block));
 

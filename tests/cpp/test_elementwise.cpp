@@ -36,16 +36,12 @@ const EpilogueCase kCases[] = {
      [](double r, double, double bias, double a, double b) { return a + b * (bias + r); }},
     {Epilogue::kDecay6,
      [](double r, double, double bias, double, double) { return std::exp(-std::exp(bias + r)); }},
-    {Epilogue::kDecay7,
-     [](double r, double, double bias, double, double) {
-       return std::exp(-0.606531 * logistic(bias + r));
-     }},
+    {Epilogue::kDecay7, [](double r, double, double bias, double,
+                           double) { return std::exp(-0.606531 * logistic(bias + r)); }},
     {Epilogue::kSigmoidBias,
      [](double r, double, double bias, double, double) { return logistic(bias + r); }},
-    {Epilogue::kValueResidual,
-     [](double r, double y, double bias, double a, double) {
-       return y + (a - y) * logistic(bias + r);
-     }},
+    {Epilogue::kValueResidual, [](double r, double y, double bias, double a,
+                                  double) { return y + (a - y) * logistic(bias + r); }},
 };
 
 TEST_CASE("epilogues follow their formulas, with the same bits on every instruction set") {

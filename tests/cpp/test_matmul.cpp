@@ -75,8 +75,8 @@ struct MatmulCase {
   std::vector<float> run(const KernelTable& table, bool float_activations) const {
     const std::size_t stride = n_tiles() * kTileRows;
     std::vector<float> y(n_rows * stride + 16, -7.0f);  // a guard behind
-    kernels::MatmulArgs args{tiles.data(), n_tiles(), n_units(), x.data(), n_in, n_rows,
-                             y.data(),     stride};
+    kernels::MatmulArgs args{tiles.data(), n_tiles(), n_units(), x.data(),
+                             n_in,         n_rows,    y.data(),  stride};
     std::vector<ActivationBlock> blocks;
     const auto type = static_cast<std::size_t>(format.type);
     if (format.is_float || float_activations) {
@@ -163,8 +163,8 @@ TEST_CASE("products: the scalar kernel agrees with dequantized weights in double
               }
               // Three roundings a term (product of scales, fma, minimum term), and a
               // minimum that cancels against codes up to 31 times as large.
-              const double tolerance = 3.0 * 0x1p-24 * 32 * (magnitude + 1e-30) *
-                                       static_cast<double>(c.n_in) / kBlock;
+              const double tolerance =
+                  3.0 * 0x1p-24 * 32 * (magnitude + 1e-30) * static_cast<double>(c.n_in) / kBlock;
               const double found = y[row * c.n_tiles() * kTileRows + out];
               CAPTURE(f.name);
               CAPTURE(out);
@@ -196,8 +196,8 @@ TEST_CASE("quantized activations: every instruction set, odd values included") {
     for (std::size_t i = 0; i < 32; ++i) {
       sum += expected[b].values[i];
       first += i < 16 ? expected[b].values[i] : 0;
-      const float error = std::fabs(static_cast<float>(expected[b].values[i]) * expected[b].scale -
-                                    x[32 * b + i]);
+      const float error =
+          std::fabs(static_cast<float>(expected[b].values[i]) * expected[b].scale - x[32 * b + i]);
       CHECK(error <= 0.5001f * expected[b].scale + 1e-34f);
     }
     CHECK(expected[b].sum == sum);

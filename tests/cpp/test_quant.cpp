@@ -49,13 +49,20 @@ TEST_CASE("every format is found by its names and numbers") {
 /// Steps between neighbouring codes over the range of a block, per format.
 int n_steps(WeightType type) {
   switch (type) {
-    case WeightType::kQ4_0: return 15;
-    case WeightType::kQ4_1: return 15;
-    case WeightType::kQ5_0: return 31;
-    case WeightType::kQ5_1: return 31;
-    case WeightType::kQ8_0: return 254;
-    case WeightType::kQ6_K: return 63;
-    default: return 0;
+    case WeightType::kQ4_0:
+      return 15;
+    case WeightType::kQ4_1:
+      return 15;
+    case WeightType::kQ5_0:
+      return 31;
+    case WeightType::kQ5_1:
+      return 31;
+    case WeightType::kQ8_0:
+      return 254;
+    case WeightType::kQ6_K:
+      return 63;
+    default:
+      return 0;
   }
 }
 

@@ -48,10 +48,10 @@ Result run(const Head& h, bool one_by_one, Call call) {
 Result run7(const KernelTable& table, const Head& h, bool one_by_one) {
   return run(h, one_by_one, [&](Result& result, std::size_t t, std::size_t rows) {
     const std::size_t at = t * h.n;
-    table.wkv7({h.r.data() + at, h.w.data() + at, h.k.data() + at, h.v.data() + at,
-                h.a.data() + at, h.gate.data() + at, h.k_k.data(), h.k_a.data(), h.r_k.data(),
-                h.norm_weight.data(), h.norm_bias.data(), 64e-5f, result.state.data(),
-                result.out.data() + at, h.n, rows, h.n});
+    table.wkv7({h.r.data() + at, h.w.data() + at, h.k.data() + at, h.v.data() + at, h.a.data() + at,
+                h.gate.data() + at, h.k_k.data(), h.k_a.data(), h.r_k.data(), h.norm_weight.data(),
+                h.norm_bias.data(), 64e-5f, result.state.data(), result.out.data() + at, h.n, rows,
+                h.n});
   });
 }
 
@@ -199,8 +199,8 @@ TEST_CASE("wkv4: formula, any cut, every instruction set, large keys") {
       long double top = 0, bottom = 0;
       for (std::size_t s = 0; s <= t; ++s) {
         const long double age = static_cast<long double>(t - s) - 1;
-        const long double weight = std::exp(
-            static_cast<long double>(k[s * n + c]) + (s == t ? bonus[c] : age * decay[c]));
+        const long double weight =
+            std::exp(static_cast<long double>(k[s * n + c]) + (s == t ? bonus[c] : age * decay[c]));
         top += weight * v[s * n + c];
         bottom += weight;
       }

@@ -110,8 +110,8 @@ void token_shift(const ShiftArgs& s) noexcept {
   for_lanes<S>(s.n, [&](auto simd, std::size_t i) {
     using V = decltype(simd);
     const auto x = V::load(s.x + i), previous = V::load(s.previous + i);
-    const auto out = s.mu != nullptr ? lerp<V>(x, previous, V::load(s.mu + i))
-                                     : V::sub(previous, x);
+    const auto out =
+        s.mu != nullptr ? lerp<V>(x, previous, V::load(s.mu + i)) : V::sub(previous, x);
     V::store(s.out + i, out);
   });
 }

@@ -55,8 +55,8 @@ typename S::I block_sum(const typename F::Tile& tile, std::size_t sub, std::size
   if constexpr (F::kSigned) {
     return S::template dot_signed<8>(codes, x.values, x.sum);
   } else if constexpr (F::kHalfScales) {
-    const auto first = S::template dot<F::kMaxCode, 4>(S::set_int(-F::kOffset * x.half_sum[0]),
-                                                       codes, x.values);
+    const auto first =
+        S::template dot<F::kMaxCode, 4>(S::set_int(-F::kOffset * x.half_sum[0]), codes, x.values);
     const auto last = S::template dot<F::kMaxCode, 4>(S::set_int(-F::kOffset * x.half_sum[1]),
                                                       codes + 4, x.values + 16);
     return S::add(S::mul(first, F::template sub_scales<S>(tile, sub, 0, lane)),
@@ -182,8 +182,8 @@ struct DequantizedProduct {
     }
   }
 
-  static typename S::F weight_step(const typename F::Tile& tile, std::size_t sub,
-                                   std::size_t half, std::size_t lane) noexcept {
+  static typename S::F weight_step(const typename F::Tile& tile, std::size_t sub, std::size_t half,
+                                   std::size_t lane) noexcept {
     const auto scales = F::template scales<S>(tile, lane);
     if constexpr (F::kHalfScales) {
       return S::mul(scales, S::to_float(F::template sub_scales<S>(tile, sub, half, lane)));

@@ -37,9 +37,8 @@ void wkv6(const Wkv6Args& a) noexcept {
       using V = decltype(simd);
       return V::mul(V::mul(V::load(r + i), V::load(a.bonus + i)), V::load(k + i));
     });
-    for_head_lanes<S>(n, [&](auto simd, std::size_t i) {
-      wkv6_strip<decltype(simd)>(a, t, bonus, y, i);
-    });
+    for_head_lanes<S>(
+        n, [&](auto simd, std::size_t i) { wkv6_strip<decltype(simd)>(a, t, bonus, y, i); });
     float* out = a.out + t * a.stride;
     layer_norm<S>({y, a.norm_weight, a.norm_bias, a.norm_eps, n, out});
     if (a.gate == nullptr) continue;

@@ -36,8 +36,7 @@ void prepare_keys(const Wkv7Args& args, std::size_t t, Keys7& keys) noexcept {
   for_lanes<S>(n, [&](auto simd, std::size_t i) {
     using V = decltype(simd);
     const auto rate = V::load(a + i), key = V::load(k + i), one = V::set(1.0f);
-    const auto minus_kappa =
-        V::mul(V::mul(key, V::load(args.k_k + i)), V::set(minus_inverse));
+    const auto minus_kappa = V::mul(V::mul(key, V::load(args.k_k + i)), V::set(minus_inverse));
     V::store(keys.minus_kappa + i, minus_kappa);
     V::store(keys.kappa_a + i, V::sub(V::set(0.0f), V::mul(minus_kappa, rate)));
     const auto boost = V::fma(V::sub(rate, one), V::load(args.k_a + i), one);
@@ -102,9 +101,8 @@ void wkv7(const Wkv7Args& a) noexcept {
   Keys7 keys[2];
   float removed[kMaxHeadSize], y[kMaxHeadSize];
   prepare_keys<S>(a, 0, keys[0]);
-  for_head_lanes<S>(n, [&](auto simd, std::size_t i) {
-    removed_strip<decltype(simd)>(a, keys[0], removed, i);
-  });
+  for_head_lanes<S>(
+      n, [&](auto simd, std::size_t i) { removed_strip<decltype(simd)>(a, keys[0], removed, i); });
   for (std::size_t t = 0; t < a.n_rows; ++t) {
     const Keys7& now = keys[t % 2];
     Keys7& next = keys[(t + 1) % 2];

@@ -9,9 +9,9 @@
 namespace rwkvcpp {
 namespace {
 
-constexpr std::size_t kPieceBytes = 96 << 10;     // of weights: some microseconds of memory time
-constexpr std::size_t kPieceOutputs = 16 << 10;   // floats that wait for their epilogue
-constexpr std::size_t kWorthSharing = 32768;      // floats to quantize
+constexpr std::size_t kPieceBytes = 96 << 10;    // of weights: some microseconds of memory time
+constexpr std::size_t kPieceOutputs = 16 << 10;  // floats that wait for their epilogue
+constexpr std::size_t kWorthSharing = 32768;     // floats to quantize
 
 /// Tiles per piece: small enough to share out fairly, large enough to be worth taking.
 std::size_t tiles_per_piece(const Matrix& weight, std::size_t n_rows, bool mapped) {
@@ -65,8 +65,8 @@ void CpuOps::quantize_inputs(std::span<const Product> group) {
   auto* next = int8_inputs_.as<ActivationBlock>();
   std::size_t n_floats = 0;
   for (const Product& p : group) {
-    auto known = std::ranges::find_if(inputs_,
-                                      [&](const Input& i) { return i.rows.data == p.x.data; });
+    auto known =
+        std::ranges::find_if(inputs_, [&](const Input& i) { return i.rows.data == p.x.data; });
     if (known == inputs_.end()) known = inputs_.insert(known, Input{p.x, nullptr});
     if (!needs_int8(p) || known->blocks != nullptr) continue;
     known->blocks = next;
@@ -89,9 +89,8 @@ void CpuOps::quantize_inputs(std::span<const Product> group) {
     }
     return;
   }
-  pool_.run(inputs_.size() * n_rows, [&](std::size_t piece, int) {
-    quantize_row(inputs_[piece / n_rows], piece % n_rows);
-  });
+  pool_.run(inputs_.size() * n_rows,
+            [&](std::size_t piece, int) { quantize_row(inputs_[piece / n_rows], piece % n_rows); });
 }
 
 void CpuOps::cut_into_pieces(std::span<const Product> group) {

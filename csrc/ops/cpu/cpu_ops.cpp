@@ -6,6 +6,7 @@
 #include "kernels/dispatch.h"
 #include "ops/cpu/packed_matrix.h"
 #include "ops/cpu/scratch.h"
+#include "ops/device.h"
 
 namespace rwkvcpp {
 namespace {
@@ -35,7 +36,8 @@ Rows CpuOps::make_rows(std::size_t n_rows, std::size_t n_cols) {
 
 template <class Body>
 void CpuOps::for_rows(std::size_t n_rows, std::size_t n_cols, Body body) {
-  const std::size_t step = std::max<std::size_t>(1, kWorthSharing / std::max<std::size_t>(1, n_cols));
+  const std::size_t step =
+      std::max<std::size_t>(1, kWorthSharing / std::max<std::size_t>(1, n_cols));
   pool_.run((n_rows + step - 1) / step, [&](std::size_t piece, int) {
     const std::size_t end = std::min(n_rows, (piece + 1) * step);
     for (std::size_t row = piece * step; row < end; ++row) body(row);

@@ -13,9 +13,8 @@ constexpr std::size_t kChannels4 = 64;  // of RWKV-4, in one piece: a few cache 
 
 template <class Body>
 void CpuOps::for_heads(Segments segments, std::size_t n_heads, Body body) {
-  pool_.run(segments.size() * n_heads, [&](std::size_t piece, int) {
-    body(segments[piece / n_heads], piece % n_heads);
-  });
+  pool_.run(segments.size() * n_heads,
+            [&](std::size_t piece, int) { body(segments[piece / n_heads], piece % n_heads); });
 }
 
 void CpuOps::wkv4(const Wkv4& op, Segments segments) {

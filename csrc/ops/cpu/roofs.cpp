@@ -12,9 +12,8 @@ double read_roof(ThreadPool& pool, const kernels::KernelTable& table, std::size_
   constexpr std::size_t kPiece = 128 << 10;
   const AlignedBuffer buffer(round_up(n_bytes, kPiece));
   const double time = median_seconds(9, [&] {
-    pool.run(buffer.size() / kPiece, [&](std::size_t piece, int) {
-      table.read(buffer.data() + piece * kPiece, kPiece);
-    });
+    pool.run(buffer.size() / kPiece,
+             [&](std::size_t piece, int) { table.read(buffer.data() + piece * kPiece, kPiece); });
   });
   return static_cast<double>(buffer.size()) / time / 1e9;
 }
