@@ -16,7 +16,6 @@ namespace {
 
 constexpr std::size_t kLongestKey = 65535;
 constexpr std::uint64_t kMaxArray = 1 << 24;  // the largest vocabularies have 2^18 tokens
-constexpr std::uint32_t kArray = 9;
 
 std::string_view read_string(ByteReader& reader) {
   const auto n = reader.number<std::uint64_t>("the length of a string");
