@@ -8,11 +8,10 @@
 #include <span>
 
 #include "core/aligned_buffer.h"
+#include "core/types.h"
 #include "quant/format.h"
 
 namespace rwkvcpp {
-
-using TokenId = std::int32_t;
 
 /// A weight matrix [n_out, n_in] as its device keeps it.
 struct Matrix {
