@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "model/registry.h"
+#include "ops/device.h"
 
 namespace rwkvcpp {
 namespace {
@@ -103,24 +104,25 @@ struct Model::Chunk {
 
 // Loading.
 
-std::unique_ptr<Model> Model::load(const std::string& path, const ModelOptions& options) {
-  return std::unique_ptr<Model>(new Model(path, options));
+std::unique_ptr<Model> Model::load(const std::string& path, const ModelOptions& options,
+                                   const Progress& progress) {
+  return std::unique_ptr<Model>(new Model(path, options, progress));
 }
 
-Model::Model(const std::string& path, const ModelOptions& options)
+Model::Model(const std::string& path, const ModelOptions& options, const Progress& progress)
     : options_(checked(options)),
       file_(ModelFile::open(path)),
       version_(detect_version(*file_)),
       config_(make_config(*file_, version_, options_)),
-      ops_(make_cpu_ops({options_.threads, options_.float_activations})),
+      ops_(make_ops("cpu", {options_.threads, options_.float_activations})),
       scratch_(*ops_) {
-  load_weights();
+  load_weights(progress);
   make_rows();
 }
 
-void Model::load_weights() {
+void Model::load_weights(const Progress& progress) {
   const std::size_t c = config_.n_embd;
-  WeightBinder weights(*file_, *ops_, options_.mmap, options_.progress);
+  WeightBinder weights(*file_, *ops_, options_.mmap, progress);
   StateLayout layout = version_.state_layout(config_);
 
   embedding_ = &weights.table("emb.weight", config_.n_vocab, c);
@@ -128,6 +130,7 @@ void Model::load_weights() {
   layers_ = version_.build({config_, layout, weights, *ops_, scratch_});
   ln_out_ = weights.norm("ln_out", c, config_.layer_norm_eps);
   head_ = weights.matrix("head.weight", config_.n_vocab, c);
+  for (const std::string_view name : version_.unused) weights.ignore(name);
   weights_ = weights.finish();
 
   layout.identity = identity(config_, weights_);

@@ -23,7 +23,6 @@ struct ModelOptions {
   bool float_activations = false;  // block weights meet float32 instead of int8
   bool mmap = false;               // use matrices where the file has them
   float group_norm_eps = 64e-5F;   // rwkv.cpp's version 5 needs 1e-5
-  Progress progress = {};
 };
 
 /// One sequence's share of a call: tokens to consume, and the state that does.
@@ -34,7 +33,8 @@ struct Sequence {
 
 class Model {
  public:
-  static std::unique_ptr<Model> load(const std::string& path, const ModelOptions& options);
+  static std::unique_ptr<Model> load(const std::string& path, const ModelOptions& options,
+                                     const Progress& progress = {});
 
   const ModelFile& file() const noexcept { return *file_; }
   const Config& config() const noexcept { return config_; }
@@ -63,8 +63,8 @@ class Model {
   struct Piece;
   struct Chunk;
 
-  Model(const std::string& path, const ModelOptions& options);
-  void load_weights();
+  Model(const std::string& path, const ModelOptions& options, const Progress& progress);
+  void load_weights(const Progress& progress);
   void make_rows();
 
   void check(std::span<const Sequence> batch) const;

@@ -11,10 +11,11 @@ namespace {
 /// Two-dimensional, and yet a vector to the model.
 constexpr std::array kPerHead = {".time_decay", ".time_faaaa", ".time_first"};
 
-bool is_packed(const TensorInfo& tensor) {
+bool is_packed(const TensorInfo& tensor, const Version& version) {
   const auto ends_name = [&](const char* suffix) { return tensor.name.ends_with(suffix); };
   return tensor.shape.size() == 2 && tensor.name != "emb.weight" &&
-         std::ranges::none_of(kPerHead, ends_name);
+         std::ranges::none_of(kPerHead, ends_name) &&
+         std::ranges::find(version.unused, tensor.name) == version.unused.end();
 }
 
 std::uint64_t packed_bytes(const TensorInfo& tensor) {
@@ -32,7 +33,7 @@ ModelInfo model_info(const std::string& path) {
   info.config = read_config(*info.file, version);
   info.state_bytes = version.state_layout(info.config).n_floats * sizeof(float);
   for (const TensorInfo& tensor : info.file->tensors) {
-    if (is_packed(tensor)) info.packed_bytes += packed_bytes(tensor);
+    if (is_packed(tensor, version)) info.packed_bytes += packed_bytes(tensor);
   }
   return info;
 }

@@ -46,9 +46,6 @@ TimeMix bind_time_mix(const Building& b, std::size_t layer) {
   const auto low_rank = [&](const std::string& name) {
     return w.low_rank(att + name + "1", att + name + "2", c, c);
   };
-  if (first) {
-    for (const char* name : {"v0", "v1", "v2"}) w.ignore(att + name);
-  }
   return {
       .ln = w.norm(block + ".ln1", c, b.config.layer_norm_eps),
       .x_r = shift("x_r"),
@@ -218,6 +215,9 @@ void Rwkv7::channel_mix(std::size_t layer, const Rows& x, Segments segments) {
   ops_.matmul({&p.value, hidden_, x, Epilogue::kAdd});
 }
 
+/// The first layer has no value residual; converters store what they please.
+constexpr std::string_view kUnused[] = {"blocks.0.att.v0", "blocks.0.att.v1", "blocks.0.att.v2"};
+
 }  // namespace
 
 constinit const Version kRwkv7 = {
@@ -230,6 +230,7 @@ constinit const Version kRwkv7 = {
     .build = [](const Building& b) -> std::unique_ptr<Layers> {
       return std::make_unique<Rwkv7>(b);
     },
+    .unused = kUnused,
 };
 
 }  // namespace rwkvcpp

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -40,6 +41,8 @@ struct Version {
   std::size_t (*head_size)(const ModelFile& file, std::size_t n_embd);
   StateLayout (*state_layout)(const Config& config);
   std::unique_ptr<Layers> (*build)(const Building& building);
+  /// Tensors that files may hold and the version does not use.
+  std::span<const std::string_view> unused = {};
 };
 
 /// The head size that the file names, or that a tensor [H] or [H, N] implies.

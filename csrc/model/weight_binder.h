@@ -8,6 +8,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/aligned_buffer.h"
@@ -70,7 +71,7 @@ class WeightBinder {
   /// A table that stays in the file; its rows are read by `read_row`.
   const TensorInfo& table(const std::string& name, std::size_t n_rows, std::size_t n_cols);
   /// A tensor that may be there and is of no use.
-  void ignore(const std::string& name) { consumed_.insert(name); }
+  void ignore(std::string_view name) { consumed_.emplace(name); }
 
   bool has(const std::string& name) const noexcept { return file_.find(name) != nullptr; }
   bool decay_applied() const noexcept { return file_.decay_applied; }

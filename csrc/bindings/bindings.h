@@ -1,0 +1,18 @@
+// The parts of the native module; module.cpp puts them together.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace rwkvcpp {
+
+namespace py = pybind11;
+
+void bind_errors(py::module_& m);
+void bind_formats(py::module_& m);
+void bind_model(py::module_& m);
+void bind_sampler(py::module_& m);
+void bind_state(py::module_& m);
+void bind_system(py::module_& m);
+void bind_tokenizer(py::module_& m);
+
+}  // namespace rwkvcpp

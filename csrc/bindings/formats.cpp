@@ -1,0 +1,97 @@
+// Weight formats: the registry, and quantizing rows for tests and tools.
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "bindings/bindings.h"
+#include "quant/format.h"
+
+namespace rwkvcpp {
+namespace {
+
+using FloatArray = py::array_t<float, py::array::c_style | py::array::forcecast>;
+
+py::list weight_formats() {
+  py::list list;
+  for (const Format& f : formats()) {
+    py::dict row;
+    row["name"] = std::string(f.name);
+    row["gguf_id"] = f.gguf_id;
+    row["ggmf_code"] = f.ggmf_code;
+    row["block_inputs"] = f.block_inputs;
+    row["block_bytes"] = f.block_bytes;
+    row["tile_bytes"] = f.tile_bytes;
+    row["is_float"] = f.is_float;
+    list.append(row);
+  }
+  return list;
+}
+
+const Format& named_format(const std::string& name) {
+  if (const Format* found = find_format(name)) return *found;
+  std::string known;
+  for (const Format& f : formats()) known += (known.empty() ? "" : ", ") + std::string(f.name);
+  throw std::invalid_argument("weight format \"" + name + "\" is unknown, expected one of " +
+                              known);
+}
+
+void check_inputs(const Format& f, std::size_t n_inputs) {
+  if (n_inputs > 0 && n_inputs % f.block_inputs == 0) return;
+  throw std::invalid_argument(
+      "rows of " + std::to_string(n_inputs) + " inputs were given, expected a multiple of " +
+      std::to_string(f.block_inputs) + ", the block of " + std::string(f.name));
+}
+
+py::bytes quantize(const std::string& name, const FloatArray& weights) {
+  const Format& f = named_format(name);
+  if (weights.ndim() != 2) {
+    throw std::invalid_argument("weights have " + std::to_string(weights.ndim()) +
+                                " dimensions, expected [rows, inputs]");
+  }
+  const auto n_rows = static_cast<std::size_t>(weights.shape(0));
+  const auto n_inputs = static_cast<std::size_t>(weights.shape(1));
+  check_inputs(f, n_inputs);
+  std::string blocks(n_rows * f.row_bytes(n_inputs), '\0');
+  {
+    const py::gil_scoped_release nogil;
+    f.quantize(weights.data(), n_rows * n_inputs / f.block_inputs, blocks.data());
+  }
+  return blocks;
+}
+
+py::array_t<float> dequantize(const std::string& name, const py::bytes& blocks,
+                              std::size_t n_inputs) {
+  const Format& f = named_format(name);
+  check_inputs(f, n_inputs);
+  const std::string_view bytes = blocks;
+  const std::size_t row_bytes = f.row_bytes(n_inputs);
+  if (bytes.size() % row_bytes != 0) {
+    throw std::invalid_argument(std::to_string(bytes.size()) +
+                                " bytes were given, expected a multiple of " +
+                                std::to_string(row_bytes) + ", the size of a row");
+  }
+  const std::size_t n_rows = bytes.size() / row_bytes;
+  py::array_t<float> weights({n_rows, n_inputs});
+  float* out = weights.mutable_data();
+  {
+    const py::gil_scoped_release nogil;
+    f.dequantize(bytes.data(), n_rows * n_inputs / f.block_inputs, out);
+  }
+  return weights;
+}
+
+}  // namespace
+
+void bind_formats(py::module_& m) {
+  m.def("weight_formats", &weight_formats,
+        "name, gguf_id, ggmf_code, block_inputs, block_bytes, tile_bytes, is_float for each.");
+  m.def("quantize", &quantize, py::arg("name"), py::arg("weights"),
+        "Rows of float32 [rows, inputs] to the format's blocks, ggml's reference rounding.");
+  m.def("dequantize", &dequantize, py::arg("name"), py::arg("blocks"), py::arg("n_inputs"),
+        "Blocks to float32 [rows, n_inputs].");
+}
+
+}  // namespace rwkvcpp

@@ -1,0 +1,15 @@
+// What model files say about themselves, as Python values.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include "io/model_file.h"
+
+namespace rwkvcpp {
+
+pybind11::object metadata_value(const MetadataValue& value);
+
+/// The dictionary that _core.pyi describes.
+pybind11::dict file_info(const pybind11::object& path);
+
+}  // namespace rwkvcpp
