@@ -17,13 +17,12 @@ from rwkvcpp.bundled import bundled_model
 from rwkvcpp.errors import ModelFormatError, RwkvError, StateError, UnsupportedError
 from rwkvcpp.model import GROUP_NORM_EPS, Model, model_info
 from rwkvcpp.sampling import Sampler, SamplingParams, sample
-from rwkvcpp.session import END_OF_TEXT, Session
+from rwkvcpp.session import Session
 from rwkvcpp.state import State
 from rwkvcpp.stream import TextStream
 from rwkvcpp.tokenizer import Tokenizer, load_tokenizer
 
 __all__ = [
-    "END_OF_TEXT",
     "GROUP_NORM_EPS",
     "Model",
     "ModelFormatError",

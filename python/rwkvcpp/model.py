@@ -130,6 +130,11 @@ class Model:
         """Bytes of weights in memory."""
         return self._native.weight_bytes
 
+    @property
+    def token_bytes_read(self) -> int:
+        """Bytes of weights that one decoded token reads: every matrix but the embedding."""
+        return self._native.token_bytes_read
+
     def metadata(self, key: str) -> Any:
         """The value that a GGUF file gives `key`, or None."""
         return self._native.metadata(key)
@@ -156,10 +161,11 @@ class Model:
     ) -> NDArray[np.float32]:
         """The logits after the last of `tokens`, float32 [n_vocab]; `state` has consumed them all.
 
+        `tokens` are integers in a list, a tuple or an array of one dimension; encode text first.
         With all_logits, the logits after each token, [n_tokens, n_vocab]. An error or Ctrl-C leaves
         the state as it was. The result is the same to the last bit however a text is cut up.
         """
-        segment = (token_ids(tokens), _native_state(state))
+        segment = (tokens, _native_state(state))
         logits = self._native.forward([segment], all_logits)
         return logits if all_logits else logits[0]
 
@@ -169,7 +175,7 @@ class Model:
         A segment is (tokens, state): any number of tokens, each with a state of its own. One call
         reads the weights once for all of them, and gives what one call for each would have.
         """
-        native = [(token_ids(tokens), _native_state(state)) for tokens, state in segments]
+        native = [(tokens, _native_state(state)) for tokens, state in segments]
         return self._native.forward(native, False)
 
     def __reduce__(self) -> NoReturn:
@@ -193,25 +199,6 @@ def model_info(path: PathArgument | None = None) -> dict[str, Any]:
     metadata (long arrays as their length).
     """
     return _core.file_info(os.fspath(bundled_model() if path is None else path))
-
-
-def token_ids(tokens: Tokens) -> NDArray[np.int64]:
-    """`tokens` as an array of integers; TypeError for anything else, booleans and text included."""
-    if isinstance(tokens, (str, bytes)):
-        raise TypeError("tokens are numbers, got text: encode it with model.tokenizer.encode")
-    if isinstance(tokens, np.ndarray):
-        if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
-            found = f"{tokens.dtype} {list(tokens.shape)}"
-            raise TypeError(f"tokens must be one row of integers, got an array of {found}")
-        return tokens.astype(np.int64)
-    for token in tokens:
-        if isinstance(token, bool) or not isinstance(token, (int, np.integer)):
-            raise TypeError(f"a token is an integer, got {token!r}")
-    try:
-        return np.array(tokens, dtype=np.int64)
-    except OverflowError:
-        worst = max(tokens, key=abs)
-        raise IndexError(f"token {worst} is far outside every vocabulary") from None
 
 
 def _native_state(state: State) -> _core.State:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from operator import index
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rwkvcpp.model import Tokens, token_ids
+from rwkvcpp.model import Tokens
 from rwkvcpp.sampling import Sampler, SamplingParams
 from rwkvcpp.state import State
 from rwkvcpp.stream import TextStream
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from rwkvcpp.model import Model
 
 Prompt: TypeAlias = "str | bytes | Tokens"
-
-END_OF_TEXT = 0  # in every RWKV vocabulary; texts were trained with one in front
 
 
 class Session:
@@ -37,7 +36,6 @@ class Session:
         """A session of `model` that starts from a copy of `state`, or from nothing."""
         self._model = model
         self._state = model.initial_state() if state is None else state.clone()
-        self._n_before = self._state.n_tokens
         self._tokens: list[int] = []
         self._logits: NDArray[np.float32] | None = None
         self._finish_reason: Literal["stop", "length"] | None = None
@@ -73,7 +71,6 @@ class Session:
     def clone(self) -> Session:
         """A session that goes its own way from here."""
         copy = Session(self._model, self._state)
-        copy._n_before = self._n_before
         copy._tokens = self.tokens
         copy._logits = self._logits
         return copy
@@ -81,7 +78,7 @@ class Session:
     def feed(self, prompt: Prompt) -> None:
         """Advance the state over `prompt`, text or tokens, without generating (prefill)."""
         tokens = self._encode(prompt)
-        if tokens:
+        if len(tokens) > 0:
             self._advance(tokens)
 
     def generate(
@@ -91,13 +88,14 @@ class Session:
         max_tokens: int = 256,
         sampling: SamplingParams | None = None,
         stop: str | Sequence[str] = (),
-        stop_tokens: Sequence[int] = (END_OF_TEXT,),
+        stop_tokens: Sequence[int] | None = None,
     ) -> Iterator[str]:
         """Feed `prompt`, then yield text as it comes, until `max_tokens`, or a stop.
 
         The text ends before the first of the `stop` strings, and never shows a part of one; a token
-        of `stop_tokens` ends it too, and `finish_reason` then tells why. The call itself checks the
-        arguments and feeds the prompt; each step of the iterator samples what follows.
+        of `stop_tokens` (None: the vocabulary's end of text) ends it too, and `finish_reason` then
+        tells why. The call itself checks the arguments and feeds the prompt; each step of the
+        iterator samples what follows.
         """
         if isinstance(max_tokens, bool) or not isinstance(max_tokens, int):
             raise TypeError(f"max_tokens must be an integer, got {max_tokens!r}")
@@ -105,15 +103,14 @@ class Session:
             raise ValueError(f"max_tokens must not be negative, got {max_tokens}")
         sampler = Sampler(SamplingParams() if sampling is None else sampling)
         stream = TextStream([stop] if isinstance(stop, str) else stop)
-        stops = frozenset(token_ids(stop_tokens).tolist())
+        stops = self._stop_tokens(stop_tokens)
         tokens = self._encode(prompt)
-        if not tokens and self._logits is None:
-            raise ValueError(
-                "there is nothing to continue: give a prompt, "
-                f"or begin a text with feed([{END_OF_TEXT}])"
-            )
-        if tokens:
+        if len(tokens) > 0:
             self._advance(tokens)
+        elif self._logits is None:
+            raise ValueError(
+                "there is nothing to continue: give a prompt, or begin a text with feed([0])"
+            )
         self._finish_reason = None
         return self._continue(max_tokens, sampler, stream, stops)
 
@@ -136,31 +133,31 @@ class Session:
         if text := stream.finish():
             yield text
 
-    def _encode(self, prompt: Prompt) -> list[int]:
+    def _encode(self, prompt: Prompt) -> Tokens:
         if isinstance(prompt, (str, bytes)):
-            return list(self._model.tokenizer.encode(prompt))
-        ids: list[int] = token_ids(prompt).tolist()
-        return ids
+            return self._model.tokenizer.encode(prompt)
+        return prompt
+
+    def _stop_tokens(self, chosen: Sequence[int] | None) -> frozenset[int]:
+        if chosen is not None:
+            return frozenset(map(index, chosen))
+        end = self._model.tokenizer.end_of_text
+        return frozenset() if end is None else frozenset([end])
 
     def _predicted(self) -> NDArray[np.float32]:
         if self._logits is None:
             raise ValueError("the last prediction was lost to an interruption: feed a token first")
         return self._logits
 
-    def _advance(self, tokens: list[int]) -> None:
-        self._tokens.extend(tokens)
+    def _advance(self, tokens: Tokens) -> None:
+        n_before, logits = self._state.n_tokens, None
         try:
-            self._logits = self._model.forward(tokens, self._state)
-        except BaseException:
-            self._drop_unconsumed()
-            raise
-
-    def _drop_unconsumed(self) -> None:
-        """Make `tokens` true again: Ctrl-C may strike just before or just after the state moved."""
-        n_consumed = self._state.n_tokens - self._n_before
-        if n_consumed >= len(self._tokens):
-            self._logits = None  # the state moved on, and the logits did not get here
-        del self._tokens[n_consumed:]
+            logits = self._model.forward(tokens, self._state)
+        finally:
+            # Ctrl-C may strike between the state's move and this line: the state tells.
+            if self._state.n_tokens != n_before:
+                self._tokens.extend(map(int, tokens))
+                self._logits = logits
 
     def __repr__(self) -> str:
         return f"<rwkvcpp.Session of {self._model.path.name} after {len(self._tokens)} tokens>"

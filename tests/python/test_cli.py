@@ -20,6 +20,7 @@ PROMPT = "The Fox and the Crow\n\nOnce upon a time"
 SPEEDS = re.compile(
     r"^prefill: \d+ tokens, \d+\.\d tokens/s; decode: \d+ tokens, \d+\.\d tokens/s$", re.M
 )
+END_OF_TEXT = 0  # of the bundled vocabulary
 NOTICE = "name a real one with -m MODEL.gguf"
 TINY_MODELS = Path(__file__).parents[3] / "shared" / "models"
 
@@ -39,7 +40,7 @@ def spoken(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def continuation(n_tokens: int, *, begin: bool = True, **params: object) -> str:
     session = rwkvcpp.Model().session()
     if begin:
-        session.feed([rwkvcpp.END_OF_TEXT])
+        session.feed([END_OF_TEXT])
     sampling = SamplingParams(**params)
     return "".join(session.generate(PROMPT, max_tokens=n_tokens, sampling=sampling)) + "\n"
 
@@ -109,13 +110,14 @@ def test_text_ends_before_a_stop(capsys):
 
 
 def test_a_stop_may_be_written_with_escapes(capsys):
-    prompt = "The Bear\n\n"
-    newline = SamplingParams(temperature=0)
+    # A dialogue ends its paragraphs soon.
+    prompt, params = 'The Bear\n\n"Who are you?" said the bear.\n\n"', {"top_p": 0.8, "seed": 1}
     session = rwkvcpp.Model().session()
-    session.feed([rwkvcpp.END_OF_TEXT])
-    text = "".join(session.generate(prompt, max_tokens=200, sampling=newline, stop=["\n"]))
+    session.feed([END_OF_TEXT])
+    sampling = SamplingParams(**params)
+    text = "".join(session.generate(prompt, max_tokens=200, sampling=sampling, stop=["\n"]))
     assert session.finish_reason == "stop"
-    options = ["--max-tokens", "200", "--temperature", "0", "--stop", r"\n"]
+    options = ["--max-tokens", "200", "--top-p", "0.8", "--seed", "1", "--stop", r"\n"]
     assert spoken(capsys, "generate", "-p", prompt, *options) == text + "\n"
 
 
@@ -169,7 +171,7 @@ def test_model_options_arrive(capsys):
     rest = ["-p", PROMPT, "--max-tokens", "10", "--temperature", "0"]
     model = rwkvcpp.Model(threads=1, activations="float32", mmap=True)
     session = model.session()
-    session.feed([rwkvcpp.END_OF_TEXT])
+    session.feed([END_OF_TEXT])
     text = "".join(session.generate(PROMPT, max_tokens=10, sampling=SamplingParams(temperature=0)))
     assert spoken(capsys, "generate", *options, *rest) == text + "\n"
 
@@ -195,7 +197,7 @@ def test_the_tiny_models_write_words(name, eps, capsys):
     assert len(words) > 30
     # In English the common little words are about a third of a text.
     little = {"the", "and", "a", "to", "of", "in", "was", "he", "she", "it", "is", "that", "for",
-              "you", "i", "his", "her", "with", "as", "be", "they", "on", "not", "this"}  # fmt: skip
+              "you", "i", "his", "her", "with", "as", "be", "they", "on", "not"}  # fmt: skip
     assert sum(word in little for word in words) > len(words) / 10
 
 
@@ -255,14 +257,14 @@ def test_a_full_disk_is_one_line():
 def test_info_shows_a_table(capsys):
     text = spoken(capsys, "info", str(rwkvcpp.bundled_model()))
     for part in ("RWKV-7", "6 layers, width 256", "4 heads of 64", "4096 tokens", "in the file",
-                 "7,320,832", "Q8_0", "time mixing", "channel mixing", "MiB of weights"):  # fmt: skip
+                 "7,337,472", "Q8_0", "time mixing", "MiB of weights"):  # fmt: skip
         assert part in text
 
 
 def test_info_is_for_programs_too(capsys):
     facts = json.loads(spoken(capsys, "info", "--json"))
     assert (facts["version"], facts["n_layer"], facts["n_embd"]) == ("7", 6, 256)
-    assert (facts["n_vocab"], facts["n_parameters"]) == (4096, 7320832)
+    assert (facts["n_vocab"], facts["n_parameters"]) == (4096, 7337472)
     assert facts["file_bytes"] == rwkvcpp.bundled_model().stat().st_size
     assert 0 < facts["weight_bytes"] < 2 * facts["file_bytes"]
     assert facts["state_bytes"] == rwkvcpp.Model().initial_state().nbytes

@@ -216,7 +216,7 @@ def test_a_state_may_be_in_a_batch_once(model):
 
 
 def test_a_batch_needs_a_segment(model):
-    with pytest.raises(ValueError, match="segment"):
+    with pytest.raises(ValueError, match="at least one"):
         model.forward_batch([])
 
 

@@ -27,7 +27,7 @@ INCLUDES = {
     "io": ("io/", "quant/", "core/"),
     "ops": ("ops/", "quant/", "core/"),
     "ops/cpu": ("ops/", "quant/", "core/", "kernels/dispatch.h", "kernels/kernel_table.h"),
-    "model": ("model/", "ops/ops.h", "ops/tensor.h", "io/", "quant/", "core/"),
+    "model": ("model/", "ops/ops.h", "ops/tensor.h", "ops/device.h", "io/", "quant/", "core/"),
     "text": ("text/", "core/"),
     "sampling": ("sampling/", "core/", "kernels/dispatch.h"),
     "bindings": ("bindings/", "core/", "quant/", "kernels/", "io/", "ops/", "model/", "text/",
@@ -35,7 +35,8 @@ INCLUDES = {
 }  # fmt: skip
 
 # An object compiled for a newer processor must hold no function that the linker might prefer to
-# the portable copy of it: so nothing of the standard library but what is always inlined (`nm` checks the objects too).
+# the portable copy of it: so nothing of the standard library but what is
+# always inlined (ctest looks into the objects too, with nm).
 KERNEL_STANDARD_HEADERS = {
     "arm_neon.h", "bit", "cmath", "cstddef", "cstdint", "cstring", "immintrin.h", "type_traits",
     "utility",
@@ -60,7 +61,9 @@ IMPORTS = {
         "tokenizer",
     },
     "__main__": {"cli"},
-    "cli": {"", "cli"},  # "": what anybody can import from rwkvcpp itself
+    "roofs": {"_core", "model"},
+    "speed": {"model", "sampling"},
+    "cli": {"", "cli", "roofs", "speed"},  # "": what anybody can import from rwkvcpp itself
 }  # fmt: skip
 
 CPP_FILES = sorted(p for kind in ("*.h", "*.cpp") for p in (ROOT / "csrc").rglob(kind))

@@ -10,6 +10,7 @@ from rwkvcpp import SamplingParams
 
 TITLE = "The Fox and the Crow\n\nOnce upon a time"
 GREEDY = SamplingParams(temperature=0)
+END_OF_TEXT = 0  # of the bundled vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -138,9 +139,9 @@ def test_a_stop_token_is_consumed_and_not_shown(model, session):
 
 
 def test_end_of_text_ends_the_text(model, session):
-    certain = SamplingParams(logit_bias={rwkvcpp.END_OF_TEXT: 1e4})
+    certain = SamplingParams(logit_bias={END_OF_TEXT: 1e4})
     assert told(session, TITLE, sampling=certain) == ""
-    assert session.tokens[-1] == rwkvcpp.END_OF_TEXT
+    assert session.tokens[-1] == END_OF_TEXT
     assert session.finish_reason == "stop"
 
 
@@ -177,7 +178,7 @@ def test_wrong_arguments_are_refused_by_the_call_itself(session, options, error)
 def test_an_empty_prompt_needs_something_to_continue(session):
     with pytest.raises(ValueError, match=r"give a prompt, or begin a text with feed\(\[0\]\)"):
         session.generate("")
-    session.feed([rwkvcpp.END_OF_TEXT])
+    session.feed([END_OF_TEXT])
     assert told(session, max_tokens=1) or session.finish_reason == "stop"
 
 

@@ -71,8 +71,7 @@ def run(args: argparse.Namespace) -> int:
     speeds = Speeds(session)
     interrupted = False
     try:
-        if args.begin_of_text or (args.begin_of_text is None and args.model is None):
-            session.feed([rwkvcpp.END_OF_TEXT])
+        session.feed(_beginning(session, args))
         if echo:
             _show(prompt.decode("utf-8", errors="replace"))
         session.feed(prompt)
@@ -124,6 +123,17 @@ def _prompt(args: argparse.Namespace) -> bytes:
     if asked or _is_piped():
         return _without_last_line_end(sys.stdin.buffer.read())
     return b""
+
+
+def _beginning(session: rwkvcpp.Session, args: argparse.Namespace) -> list[int]:
+    """The token that parts texts in training, or nothing."""
+    wanted = args.model is None if args.begin_of_text is None else args.begin_of_text
+    if not wanted:
+        return []
+    token = session.model.tokenizer.end_of_text
+    if token is None:
+        raise ValueError("--begin-of-text: this vocabulary has no token that parts texts")
+    return [token]
 
 
 def _is_piped() -> bool:

@@ -109,7 +109,7 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     weights, state = _size(facts["weight_bytes"]), _size(facts["state_bytes"])
     lines = [
         ("file", f"{facts['path']} ({facts['container']}, {_size(facts['file_bytes'])})"),
-        ("version", f"RWKV-{facts['version']} ({facts['architecture']})"),
+        ("version", f"RWKV-{facts['version']}"),
         ("sizes", f"{facts['n_layer']} layers, width {facts['n_embd']}, "
                   f"channel mixing {facts['n_ffn']}{heads}"),
         ("vocabulary", f"{facts['n_vocab']} tokens"),
