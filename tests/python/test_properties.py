@@ -232,7 +232,7 @@ def test_instruction_set_does_not_matter(cases: list[Case], model_file: ModelFil
     files = [model_file(case) for case in cases]
     names = [f"{case.name} {kind}" for case in cases for kind in ("int8", "float32")]
     scalar = dict(zip(names, digests("scalar", files), strict=True))
-    for isa in _core.instruction_sets():
+    for isa in (isa for isa in _core.instruction_sets() if isa != "scalar"):
         assert dict(zip(names, digests(isa, files), strict=True)) == scalar, isa
 
 
@@ -340,9 +340,17 @@ def test_state_belongs_to_weights_not_to_a_model_object(model_file: ModelFile) -
     assert np.array_equal(logits, first.forward(TOKENS, first.initial_state()))
 
 
+def test_state_is_at_home_in_every_quantization_of_its_weights(open_model: OpenModel) -> None:
+    """So that a state made on a large file serves a small one of the same checkpoint."""
+    exact, rounded = open_model(Case("7", "gguf", "F32")), open_model(Case("7", "bin", "Q8_0"))
+    state = exact.initial_state()
+    exact.forward(TOKENS, state)
+    copy = rwkvcpp.State.from_numpy(state.to_numpy(), rounded)
+    assert np.array_equal(rounded.forward([1], state), rounded.forward([1], copy))
+
+
 OTHER_WEIGHTS = [
     Case("7", "gguf", "F32", seed=2),  # the same shapes
-    Case("7", "gguf", "Q8_0"),  # the same checkpoint, rounded
     Case("6", "gguf", "F32"),  # another version with a state of the same shapes
     Case("4", "bin", "F32"),
 ]
@@ -388,7 +396,7 @@ def test_wrong_tokens_leave_states_as_they_were(
 
 
 def test_empty_batch_is_refused(open_model: OpenModel) -> None:
-    with pytest.raises(ValueError, match="segment"):
+    with pytest.raises(ValueError, match="at least one"):
         open_model(CASES[0]).forward_batch([])
 
 

@@ -49,10 +49,14 @@ class Stream:
 
     def bell(self, shape: tuple[int, ...], std: float) -> Float32:
         """The sum of four 16-bit uniforms: close to a normal distribution, at most 3.5 std."""
-        words = self._bits.random_raw(int(np.prod(shape))).astype("<u8").view("<u2")
-        sums = words.reshape(-1, 4).sum(axis=1, dtype=np.int32)
-        scale = np.float32(std * np.sqrt(3.0) / 65536.0)
-        return ((sums - 2 * 65535).astype(np.float32) * scale).reshape(shape)
+        words = self._bits.random_raw(int(np.prod(shape))).astype("<u8", copy=False)
+        parts = words.view("<u2").reshape(-1, 4)
+        sums = np.full(len(parts), -2 * 65535, np.int32)
+        for i in range(4):
+            sums += parts[:, i]
+        weights = sums.astype(np.float32)
+        weights *= np.float32(std * np.sqrt(3.0) / 65536.0)
+        return weights.reshape(shape)
 
     def uniform(self, shape: tuple[int, ...], low: float, high: float) -> Float32:
         words = self._bits.random_raw(int(np.prod(shape))) >> np.uint64(11)
@@ -224,7 +228,7 @@ class Checkpoint(Mapping[str, Float32]):
 
 
 def _recipes(version: str, z: Sizes) -> dict[str, Make]:
-    recipes: dict[str, Make] = {"emb.weight": around(0.0, 0.7, z.n_vocab, z.n_embd)}
+    recipes: dict[str, Make] = {"emb.weight": lambda s: s.bell((z.n_vocab, z.n_embd), 0.7)}
     recipes |= norm("blocks.0.ln0", z.n_embd)
     for i in range(z.n_layer):
         block = {**norm("ln1", z.n_embd), **norm("ln2", z.n_embd), **BLOCKS[version](z)}

@@ -163,14 +163,15 @@ def to_gguf(
                 lerps = [checkpoint[f"{match[1]}{prefix}{q}"].reshape(1, 1, -1) for q in letters]
                 yield f"blk.{match[2]}.time_mix_lerp_fused.weight", np.stack(lerps)
         else:
-            stored = _to_gguf(checkpoint, name, tensor) / _divisor(name, rescale_every)
-            yield gguf_name(version, name), stored
+            stored = _to_gguf(checkpoint, name, tensor)
+            yield gguf_name(version, name), _rescaled(stored, name, rescale_every)
 
 
-def _divisor(name: str, rescale_every: int) -> np.float32:
+def _rescaled(tensor: Tensor, name: str, rescale_every: int) -> Tensor:
     match = re.fullmatch(r"blocks\.(\d+)\.(att\.output|ffn\.value)\.weight", name)
-    layer = int(match[1]) if match and rescale_every else 0
-    return np.float32(2 ** (layer // max(rescale_every, 1)))
+    if not match or not rescale_every:
+        return tensor
+    return tensor / np.float32(2 ** (int(match[1]) // rescale_every))
 
 
 def _to_gguf(checkpoint: Tensors, name: str, tensor: Tensor) -> Tensor:
