@@ -1,9 +1,9 @@
 """Everything that a change must pass, by name: plain `nox` runs lint and test.
 
-    nox -s dev            .venv with everything, the package built editable
-    nox -s lint           ruff, clang-format, mypy
-    nox -s test           pytest, the C++ tests among them; arguments go to pytest
-    nox -s cpp -- asan    one CMake preset: configure, build, test (dev, release, asan, tsan)
+nox -s dev            .venv with everything, the package built editable
+nox -s lint           ruff, clang-format, mypy
+nox -s test           pytest, the C++ tests among them; arguments go to pytest
+nox -s cpp -- asan    one CMake preset: configure, build, test (dev, release, asan, tsan)
 """
 
 from pathlib import Path

@@ -36,7 +36,7 @@ class State:
         """Tokens consumed since the initial state."""
     def clone(self) -> State: ...
     def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """Copies, by name ("blocks.0.att.x", "blocks.0.att.wkv", "blocks.0.ffn.x", v4: aa, bb, pp)."""
+        """Copies by name: "blocks.0.att.x", "blocks.0.att.wkv", "blocks.0.ffn.x"; v4: aa, bb, pp."""
     def assign(self, arrays: dict[str, NDArray[np.float32]]) -> None:
         """The reverse of arrays(); StateError on a missing, unknown or wrongly shaped array."""
 
@@ -78,7 +78,7 @@ class Model:
         """Bytes of packed weights in memory."""
     @property
     def token_bytes_read(self) -> int:
-        """Bytes of weights that one decoded token reads: every matrix, head included, embedding not."""
+        """Bytes of weights that one decoded token reads: every matrix but the embedding."""
     @property
     def weight_type(self) -> str:
         """The type that most weights have ("Q5_1")."""
