@@ -36,7 +36,8 @@ class State:
         """Tokens consumed since the initial state."""
     def clone(self) -> State: ...
     def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """Copies by name: "blocks.0.att.x", "blocks.0.att.wkv", "blocks.0.ffn.x"; v4: aa, bb, pp."""
+        """Copies by name: "blocks.0.att.x", "blocks.0.att.wkv", "blocks.0.ffn.x"; v4 has aa, bb
+        and pp in the place of wkv."""
     def assign(self, arrays: dict[str, NDArray[np.float32]]) -> None:
         """The reverse of arrays(); StateError on a missing, unknown or wrongly shaped array."""
 
