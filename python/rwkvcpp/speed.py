@@ -1,0 +1,101 @@
+"""How many tokens a second: runs of a model that can be timed, and their medians."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from rwkvcpp.model import Model
+from rwkvcpp.sampling import SamplingParams
+
+
+@dataclass(frozen=True)
+class Case:
+    """Something to time: run() gives seconds, or for a roof what it measured."""
+
+    name: str
+    run: Callable[[], float]
+    n_tokens: int = 0
+    bytes_read: int = 0
+    int8_ops: int = 0
+
+    @property
+    def is_roof(self) -> bool:
+        return self.n_tokens == 0
+
+
+@dataclass(frozen=True)
+class Figure:
+    """The median of a case's runs, per second, and half the distance between the extremes."""
+
+    case: Case
+    value: float  # tokens/s, GB/s or Gop/s
+    spread: float
+
+    def rate(self, amount: int) -> float:
+        """`amount` of a run in giga-units per second."""
+        return amount * self.value / self.case.n_tokens / 1e9
+
+
+def measure(
+    cases: Sequence[Case], repeats: int, *, before_each: Callable[[Case], None] = lambda case: None
+) -> list[Figure]:
+    """Rounds over all cases, after one that warms up: a neighbour's burst meets each of them."""
+    rounds = [[_run(case, before_each) for case in cases] for _ in range(1 + repeats)]
+    by_case = zip(*rounds[1:], strict=True)
+    return [_figure(case, runs) for case, runs in zip(cases, by_case, strict=True)]
+
+
+def _run(case: Case, before: Callable[[Case], None]) -> float:
+    before(case)
+    result = case.run()
+    return result if case.is_roof else case.n_tokens / result
+
+
+def _figure(case: Case, values: Sequence[float]) -> Figure:
+    return Figure(case, median(values), (max(values) - min(values)) / 2)
+
+
+def some_tokens(n_vocab: int, n: int) -> list[int]:
+    """Any will do, as long as they are the same for all."""
+    return [(7919 * i + 13) % n_vocab for i in range(n)]
+
+
+def prefill_seconds(model: Model, n: int) -> float:
+    """Of a prompt of n tokens."""
+    tokens, state = some_tokens(model.n_vocab, n), model.initial_state()
+    begun = time.perf_counter()
+    model.forward(tokens, state)
+    return time.perf_counter() - begun
+
+
+def decode_seconds(model: Model, n: int) -> float:
+    """Of n tokens, one by one."""
+    tokens, state = some_tokens(model.n_vocab, n), model.initial_state()
+    begun = time.perf_counter()
+    for token in tokens:
+        model.forward([token], state)
+    return time.perf_counter() - begun
+
+
+def generate_seconds(model: Model, n: int) -> float:
+    """Of n tokens as users get them: drawn with the default parameters and turned into text."""
+    session, sampling = model.session(), SamplingParams(seed=1)
+    pieces = session.generate([1], max_tokens=n, sampling=sampling, stop_tokens=())
+    begun = time.perf_counter()
+    for _ in pieces:
+        pass
+    return time.perf_counter() - begun
+
+
+def batch_seconds(model: Model, size: int, n_steps: int) -> float:
+    """Of n_steps tokens for each of `size` sessions that decode together."""
+    states = [model.initial_state() for _ in range(size)]
+    tokens = some_tokens(model.n_vocab, size * n_steps)
+    begun = time.perf_counter()
+    for step in range(n_steps):
+        drawn = tokens[step * size : (step + 1) * size]
+        model.forward_batch([([token], state) for token, state in zip(drawn, states, strict=True)])
+    return time.perf_counter() - begun
