@@ -1,0 +1,28 @@
+#include "sampling/penalties.h"
+
+#include <stdexcept>
+#include <string>
+
+namespace rwkvcpp {
+
+void Penalties::apply(std::span<float> logits) const {
+  for (const auto& [token, count] : occurrences_) {
+    if (token >= logits.size()) {
+      throw std::out_of_range("token " + std::to_string(token) + " was observed, but there are " +
+                              std::to_string(logits.size()) + " logits");
+    }
+    logits[token] -= static_cast<float>(presence_ + count * frequency_);
+  }
+}
+
+void Penalties::observe(TokenId token) {
+  if (token < 0) throw std::out_of_range("token " + std::to_string(token) + " is negative");
+  if (presence_ == 0.0 && frequency_ == 0.0) return;  // counts would change nothing
+  for (Occurrence& occurrence : occurrences_) occurrence.count *= decay_;
+  const auto id = static_cast<std::size_t>(token);
+  const auto [found, is_new] = place_.try_emplace(id, occurrences_.size());
+  if (is_new) occurrences_.push_back({id, 0.0});
+  occurrences_[found->second].count += 1.0;
+}
+
+}  // namespace rwkvcpp

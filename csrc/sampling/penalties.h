@@ -1,0 +1,41 @@
+// Penalties: the logits of tokens that came before, made smaller.
+//
+//   z[token] -= presence + occurrences[token] * frequency
+//
+// With each new token all occurrences shrink by `decay`, then its own grows by 1: the newest counts
+// 1, the one before it `decay`, and so on. A decay of 1 keeps plain counts, as OpenAI's API does.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "core/types.h"
+
+namespace rwkvcpp {
+
+class Penalties {
+ public:
+  Penalties(double presence, double frequency, double decay) noexcept
+      : presence_(presence), frequency_(frequency), decay_(decay) {}
+
+  /// std::out_of_range for a token that has no logit.
+  void apply(std::span<float> logits) const;
+  /// std::out_of_range for a negative token.
+  void observe(TokenId token);
+
+ private:
+  struct Occurrence {
+    std::size_t token;
+    double count;
+  };
+
+  double presence_;
+  double frequency_;
+  double decay_;
+  std::vector<Occurrence> occurrences_;
+  std::unordered_map<std::size_t, std::size_t> place_;  // of a token in occurrences_
+};
+
+}  // namespace rwkvcpp

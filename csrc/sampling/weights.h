@@ -1,0 +1,50 @@
+// The loops over the whole vocabulary: maximum, exponentials, sums above a floor, the k largest.
+//
+// A sum runs in sixteen lanes over blocks of fixed size, so its additions have one order, and the
+// token drawn by it is the same on every CPU. Rows must be `padded`.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+namespace rwkvcpp {
+
+inline constexpr std::size_t kSumBlock = 512;  // tokens per partial sum: 32 additions in a lane
+
+/// `n` rounded up to whole blocks.
+constexpr std::size_t padded(std::size_t n) noexcept {
+  return (n + kSumBlock - 1) / kSumBlock * kSumBlock;
+}
+
+struct Maximum {
+  float value;       // of the numbers; -inf when none is above it
+  bool all_numbers;  // no entry is NaN
+};
+
+Maximum find_maximum(std::span<const float> row) noexcept;
+
+/// out[i] = exp(x) with x = (logits[i] - max) * scale, and 0 below e^-86.6; its relative error is
+/// less than 2e-7 + 1e-7 |x|. No logit may be NaN or above `max`; `scale` is positive and finite.
+void exponentials(std::span<const float> logits, float max, float scale,
+                  std::span<float> out) noexcept;
+
+/// The same where the key is above `floor`, and 0 elsewhere.
+void exponentials_above(std::span<const float> logits, float max, float scale,
+                        std::span<const float> keys, float floor, std::span<float> out) noexcept;
+
+/// Sums over a row: of each block, and of all.
+struct Mass {
+  std::vector<double> blocks;
+  double total = 0.0;
+};
+
+/// Sums into `mass` those values whose key is above `floor`. A higher floor never sums to more:
+/// rounding is monotonic, and the order of additions does not depend on the floor.
+void sum_above(std::span<const float> values, std::span<const float> keys, float floor, Mass& mass);
+
+/// Sets to zero all but the `k` largest values; of equal ones the first stay.
+/// Values are in [0, 1], and k is at least 1.
+void keep_largest(std::size_t k, std::span<float> values);
+
+}  // namespace rwkvcpp
