@@ -7,6 +7,7 @@
 #include "bindings/bindings.h"
 #include "kernels/cpu_features.h"
 #include "kernels/dispatch.h"
+#include "ops/cpu/roofs.h"
 #include "ops/ops.h"
 
 namespace rwkvcpp {
@@ -20,6 +21,16 @@ std::vector<std::string> instruction_sets() {
   return names;
 }
 
+double read_roof_of(std::size_t n_bytes, int threads) {
+  ThreadPool pool(threads);
+  return read_roof(pool, kernels::active_table(), n_bytes);
+}
+
+double int8_roof_of(int threads) {
+  ThreadPool pool(threads);
+  return int8_roof(pool, kernels::active_table());
+}
+
 }  // namespace
 
 void bind_system(py::module_& m) {
@@ -31,6 +42,9 @@ void bind_system(py::module_& m) {
   m.def("cpu_features", &kernels::cpu_feature_names,
         "Features of this CPU that kernels could use.");
   m.def("default_threads", &default_threads, "Physical cores that this process may use.");
+  m.def("read_roof", &read_roof_of, py::arg("n_bytes"), py::arg("threads"),
+        py::call_guard<py::gil_scoped_release>());
+  m.def("int8_roof", &int8_roof_of, py::arg("threads"), py::call_guard<py::gil_scoped_release>());
 }
 
 }  // namespace rwkvcpp

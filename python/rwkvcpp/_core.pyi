@@ -15,6 +15,12 @@ def active_instruction_set() -> str:
     """The table in use; RWKVCPP_ISA forces one."""
 
 def cpu_features() -> list[str]: ...
+def read_roof(n_bytes: int, threads: int) -> float:
+    """GB/s of reading a buffer of n_bytes, all threads (0: default) together, measured now."""
+
+def int8_roof(threads: int) -> float:
+    """Gop/s of int8 multiply-adds from registers, all threads (0: default), measured now."""
+
 def default_threads() -> int:
     """Physical cores that this process may use (affinity mask and cgroup quota respected)."""
 
