@@ -16,9 +16,11 @@ void raise(const char* class_name, const std::exception& error) {
 }
 
 /// OSError picks its subclass by errno: FileNotFoundError, IsADirectoryError, …
+/// It is made here, because Python 3.10 compares `except` with the class that is named here.
 void raise_os_error(const std::error_code& code, const py::object& file) {
-  const py::tuple arguments = py::make_tuple(code.value(), message_text(code.message()), file);
-  PyErr_SetObject(PyExc_OSError, arguments.ptr());
+  const auto os_error = py::reinterpret_borrow<py::object>(PyExc_OSError);
+  const py::object error = os_error(code.value(), message_text(code.message()), file);
+  PyErr_SetObject(py::type::handle_of(error).ptr(), error.ptr());
 }
 
 /// What is not ours is left to pybind11: std::out_of_range is IndexError,

@@ -104,6 +104,16 @@ def test_missing_files_are_the_errors_that_python_knows(tmp_path):
     assert caught.value.filename == str(tmp_path / "nowhere.gguf")
 
 
+def test_an_except_clause_knows_them_too(tmp_path):
+    """Python 3.10 asks the class that the core named, which need not be that of the error."""
+    caught = None
+    try:
+        rwkvcpp.Model(tmp_path / "nowhere.gguf")
+    except FileNotFoundError as error:
+        caught = error
+    assert caught is not None
+
+
 # Wrong arguments on the command line
 
 
