@@ -137,11 +137,10 @@ void Sampler::weigh() {
   const bool temper_now = order_->temperature_first;
   weights_.resize(logits_.size());
   exponentials(logits_, max_, temper_now ? static_cast<float>(1.0 / params_.temperature) : 1.0f,
-               weights_);
-  sum_above(weights_, weights_, 0.0f, mass_);
+               weights_, mass_);
   total_ = mass_.total;
   if (params_.top_k > 0) {
-    keep_largest(static_cast<std::size_t>(params_.top_k), weights_);
+    keep_largest(static_cast<std::size_t>(params_.top_k), weights_, total_);
     sum_above(weights_, weights_, 0.0f, mass_);
     if (order_->top_p_of_top_k) total_ = mass_.total;
   }
@@ -156,8 +155,7 @@ void Sampler::temper() {
   const auto floor = static_cast<float>(0.999 * (1.0 - params_.top_p) * total_ / n);
   tempered_.resize(logits_.size());
   exponentials_above(logits_, max_, static_cast<float>(1.0 / params_.temperature), weights_, floor,
-                     tempered_);
-  sum_above(tempered_, weights_, floor, mass_);
+                     tempered_, mass_);
 }
 
 std::size_t Sampler::draw() {

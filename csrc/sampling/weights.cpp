@@ -45,15 +45,20 @@ float add_lanes(const Lanes& lanes) noexcept {
   return (sum[0] + sum[2]) + (sum[1] + sum[3]);
 }
 
-float block_sum_above(const float* values, const float* keys, float floor) noexcept {
-  Lanes lanes{};
-  for (std::size_t begin = 0; begin < kSumBlock; begin += kLanes) {
-    for (std::size_t i = 0; i < lanes.size(); ++i) {
-      const std::size_t at = begin + 4 * i;
-      lanes[i] += only4(load4(keys + at) > floor, load4(values + at));
+// Sums four_at(0), four_at(4), ... up to n into `mass`: the one order of additions that there is.
+template <typename FourAt>
+void sum_blocks(Mass& mass, std::size_t n, FourAt four_at) {
+  mass.blocks.resize(n / kSumBlock);
+  mass.total = 0.0;
+  for (std::size_t block = 0; block < mass.blocks.size(); ++block) {
+    const std::size_t end = (block + 1) * kSumBlock;
+    Lanes lanes{};
+    for (std::size_t at = block * kSumBlock; at < end; at += kLanes) {
+      for (std::size_t i = 0; i < lanes.size(); ++i) lanes[i] += four_at(at + 4 * i);
     }
+    mass.blocks[block] = add_lanes(lanes);
+    mass.total += mass.blocks[block];
   }
-  return add_lanes(lanes);
 }
 
 bool holds_for_any(Int4 holds) noexcept { return (holds[0] | holds[1] | holds[2] | holds[3]) != 0; }
@@ -92,12 +97,17 @@ std::vector<float> between(float low, float high, std::span<const float> values)
 }
 
 // Halves [low, high), which holds the k-th largest value, until few values are left in it to sort.
-// Floats that are not negative are ordered as their bits are, which halves exponents first.
-float kth_largest(std::size_t k, std::span<const float> values) {
+// Floats that are not negative are ordered as their bits are, which tells exponents apart first.
+// None of k values is above 1, and none of the others above the k-th: so that is no less than
+// (total - k) / n, which saves most of the way when all are about equal. (A thousandth off, for
+// rounding.)
+float kth_largest(std::size_t k, std::span<const float> values, double total) {
   constexpr std::size_t kFew = 1024;
-  auto low = std::bit_cast<std::uint32_t>(0.0f);
+  const auto n_values = static_cast<double>(values.size());
+  const double bound = 0.999 * (total - static_cast<double>(k)) / n_values;
+  auto low = std::bit_cast<std::uint32_t>(static_cast<float>(std::max(0.0, bound)));
   auto high = std::bit_cast<std::uint32_t>(1.0f) + 1;
-  std::size_t n_low = values.size();  // values at or above low
+  std::size_t n_low = values.size();  // values at or above low, or more
   std::size_t n_high = 0;
   while (n_low - n_high > kFew && high - low > 1) {
     const std::uint32_t middle = low + (high - low) / 2;
@@ -142,41 +152,40 @@ Maximum find_maximum(std::span<const float> row) noexcept {
           holds_for_all(numbers[0] & numbers[1] & numbers[2] & numbers[3])};
 }
 
-void exponentials(std::span<const float> logits, float max, float scale,
-                  std::span<float> out) noexcept {
+void exponentials(std::span<const float> logits, float max, float scale, std::span<float> out,
+                  Mass& mass) {
   const float to_powers = powers_per_logit(scale);
-  for (std::size_t i = 0; i < logits.size(); i += 4) {
-    store4(power_of_two((load4(&logits[i]) - max) * to_powers), &out[i]);
-  }
+  sum_blocks(mass, logits.size(), [&](std::size_t i) {
+    const Float4 value = power_of_two((load4(&logits[i]) - max) * to_powers);
+    store4(value, &out[i]);
+    return value;
+  });
 }
 
 void exponentials_above(std::span<const float> logits, float max, float scale,
-                        std::span<const float> keys, float floor, std::span<float> out) noexcept {
+                        std::span<const float> keys, float floor, std::span<float> out,
+                        Mass& mass) {
   const float to_powers = powers_per_logit(scale);
-  for (std::size_t i = 0; i < logits.size(); i += 4) {
+  sum_blocks(mass, logits.size(), [&](std::size_t i) {
     const Int4 wanted = load4(&keys[i]) > floor;
     Float4 value{};
     if (holds_for_any(wanted)) {
       value = only4(wanted, power_of_two((load4(&logits[i]) - max) * to_powers));
     }
     store4(value, &out[i]);
-  }
+    return value;
+  });
 }
 
 void sum_above(std::span<const float> values, std::span<const float> keys, float floor,
                Mass& mass) {
-  mass.blocks.resize(values.size() / kSumBlock);
-  mass.total = 0.0;
-  for (std::size_t block = 0; block < mass.blocks.size(); ++block) {
-    const std::size_t begin = block * kSumBlock;
-    mass.blocks[block] = block_sum_above(&values[begin], &keys[begin], floor);
-    mass.total += mass.blocks[block];
-  }
+  sum_blocks(mass, values.size(),
+             [&](std::size_t i) { return only4(load4(&keys[i]) > floor, load4(&values[i])); });
 }
 
-void keep_largest(std::size_t k, std::span<float> values) {
+void keep_largest(std::size_t k, std::span<float> values, double total) {
   if (k >= values.size()) return;
-  const float kth = kth_largest(k, values);
+  const float kth = kth_largest(k, values, total);
   if (kth == 0.0f) return;  // fewer than k are above zero
   std::size_t n_kept = drop_below(kth, values);
   for (std::size_t i = values.size(); n_kept > k; --i) {  // the last of those equal to the k-th go

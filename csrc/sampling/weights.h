@@ -24,27 +24,28 @@ struct Maximum {
 
 Maximum find_maximum(std::span<const float> row) noexcept;
 
-/// out[i] = exp(x) with x = (logits[i] - max) * scale, and 0 below e^-86.6; its relative error is
-/// less than 2e-7 + 1e-7 |x|. No logit may be NaN or above `max`; `scale` is positive and finite.
-void exponentials(std::span<const float> logits, float max, float scale,
-                  std::span<float> out) noexcept;
-
-/// The same where the key is above `floor`, and 0 elsewhere.
-void exponentials_above(std::span<const float> logits, float max, float scale,
-                        std::span<const float> keys, float floor, std::span<float> out) noexcept;
-
 /// Sums over a row: of each block, and of all.
 struct Mass {
   std::vector<double> blocks;
   double total = 0.0;
 };
 
+/// out[i] = exp(x) with x = (logits[i] - max) * scale, and 0 below e^-86.6; its relative error is
+/// less than 2e-7 + 1e-7 |x|. `mass` becomes the sums of `out`. No logit may be NaN or above `max`;
+/// `scale` is not negative.
+void exponentials(std::span<const float> logits, float max, float scale, std::span<float> out,
+                  Mass& mass);
+
+/// The same where the key is above `floor`, and 0 elsewhere.
+void exponentials_above(std::span<const float> logits, float max, float scale,
+                        std::span<const float> keys, float floor, std::span<float> out, Mass& mass);
+
 /// Sums into `mass` those values whose key is above `floor`. A higher floor never sums to more:
 /// rounding is monotonic, and the order of additions does not depend on the floor.
 void sum_above(std::span<const float> values, std::span<const float> keys, float floor, Mass& mass);
 
 /// Sets to zero all but the `k` largest values; of equal ones the first stay.
-/// Values are in [0, 1], and k is at least 1.
-void keep_largest(std::size_t k, std::span<float> values);
+/// Values are in [0, 1], `total` is their sum, and k is at least 1.
+void keep_largest(std::size_t k, std::span<float> values, double total);
 
 }  // namespace rwkvcpp

@@ -71,7 +71,8 @@ TEST_CASE("exponentials: within their bound of exp, and zero far below") {
   logits[2] = max - 87.5f;
   logits[3] = -std::numeric_limits<float>::max();
   std::vector<float> out(logits.size());
-  exponentials(logits, max, 1.0f, out);
+  Mass mass;
+  exponentials(logits, max, 1.0f, out, mass);
   CHECK(out[0] == 1.0f);
   CHECK(out[1] == 0.0f);
   CHECK(out[2] == 0.0f);
@@ -91,9 +92,13 @@ TEST_CASE("exponentials_above: the same where the key is above the floor, 0 else
   std::fill(keys.begin() + 64, keys.begin() + 128, -1.0f);  // whole vectors below
   std::vector<float> all(logits.size());
   std::vector<float> some(logits.size(), kNan);
-  exponentials(logits, 0.0f, 0.7f, all);
-  exponentials_above(logits, 0.0f, 0.7f, keys, -0.5f, some);
+  Mass mass;
+  exponentials(logits, 0.0f, 0.7f, all, mass);
+  exponentials_above(logits, 0.0f, 0.7f, keys, -0.5f, some, mass);
   for (std::size_t i = 0; i < logits.size(); ++i) CHECK(some[i] == (keys[i] > -0.5f ? all[i] : 0));
+  Mass summed;
+  sum_above(all, keys, -0.5f, summed);
+  CHECK(mass.total == summed.total);
 }
 
 TEST_CASE("find_maximum: wherever it stands, and beside NaN") {
@@ -133,10 +138,11 @@ TEST_CASE("sum_above: strictly above, and never more for a higher floor") {
 
 TEST_CASE("keep_largest: as a stable sort would, for every shape of values") {
   const std::size_t n = padded(5000);
+  Mass mass;
   std::vector<std::vector<float>> rows = {std::vector<float>(n, 1.0f), std::vector<float>(n)};
   for (const double spread : {0.01, 5.0, 200.0}) {
     rows.emplace_back(n);
-    exponentials(random_logits(n, spread, 9), 0.0f, 1.0f, rows.back());
+    exponentials(random_logits(n, spread, 9), 0.0f, 1.0f, rows.back(), mass);
   }
   rows.push_back(rows[3]);
   for (float& value : rows.back()) value = std::round(value * 8.0f) / 8.0f;  // many equal ones
@@ -152,7 +158,7 @@ TEST_CASE("keep_largest: as a stable sort would, for every shape of values") {
       std::vector<float> expected(n, 0.0f);
       for (std::size_t i = 0; i < std::min(k, n); ++i) expected[order[i]] = values[order[i]];
       std::vector<float> actual = values;
-      keep_largest(k, actual);
+      keep_largest(k, actual, std::accumulate(values.begin(), values.end(), 0.0));
       CHECK(actual == expected);
     }
   }
