@@ -45,6 +45,10 @@ WorldTokenizer::WorldTokenizer(std::vector<std::string> tokens) : tokens_(std::m
       at = next;
     }
   }
+  first_node_.fill(0);
+  for (std::uint32_t i = 0; i < nodes_[0].n_children; ++i) {
+    first_node_[nodes_[nodes_[0].first_child + i].byte] = nodes_[0].first_child + i;
+  }
 }
 
 WorldTokenizer WorldTokenizer::bytes_only() {
@@ -67,14 +71,15 @@ std::vector<TokenId> WorldTokenizer::encode(std::string_view bytes) const {
   for (std::size_t at = 0; at < bytes.size();) {
     TokenId longest = -1;
     std::size_t longest_end = at;
-    const Node* node = nodes_.data();
-    for (std::size_t i = at; i < bytes.size(); ++i) {
-      node = child(*node, static_cast<std::uint8_t>(bytes[i]));
-      if (node == nullptr) break;
+    const std::uint32_t first = first_node_[static_cast<std::uint8_t>(bytes[at])];
+    const Node* node = first != 0 ? &nodes_[first] : nullptr;
+    for (std::size_t end = at + 1; node != nullptr; ++end) {
       if (node->token >= 0) {
         longest = node->token;
-        longest_end = i + 1;
+        longest_end = end;
       }
+      if (end == bytes.size()) break;
+      node = child(*node, static_cast<std::uint8_t>(bytes[end]));
     }
     if (longest < 0) {
       throw std::invalid_argument("byte " + std::to_string(at) + " of the text is " +

@@ -4,6 +4,7 @@
 // No merges, no normalization: at each position the longest token that matches.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -45,7 +46,8 @@ class WorldTokenizer {
   const Node* child(const Node& node, std::uint8_t byte) const noexcept;
 
   std::vector<std::string> tokens_;
-  std::vector<Node> nodes_;  // breadth first; the root is nodes_[0]
+  std::vector<Node> nodes_;                    // breadth first; the root is nodes_[0]
+  std::array<std::uint32_t, 256> first_node_;  // the root's children by byte; 0: none
 };
 
 }  // namespace rwkvcpp

@@ -10,7 +10,7 @@ class TextStream:
     """The text that a reader may see while tokens arrive.
 
     Bytes that do not yet make a whole UTF-8 character wait for the rest; bytes that never will
-    become U+FFFD. The text ends before the first stop string to appear in it; what may be the
+    become U+FFFD. The text ends before the first stop string to be complete; what may be the
     beginning of one is held back until that is decided.
 
     >>> stream = TextStream(["\\n\\n"])
@@ -56,8 +56,9 @@ class TextStream:
         return text[: len(text) - n_held]
 
     def _first_stop(self, text: str) -> int | None:
-        found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
-        return min(found, default=None)
+        """Where the stop begins that is complete first: however the text arrives, the same one."""
+        found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
+        return min(found)[1] if found else None
 
     def _undecided(self, text: str) -> int:
         """The length of the longest end of `text` that may begin a stop string."""

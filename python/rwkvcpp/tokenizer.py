@@ -87,6 +87,7 @@ class BpeTokenizer(Tokenizer):
             raise
         except Exception as error:  # the library raises nothing narrower
             raise ModelFormatError(f"{path}: not a tokenizer.json: {error}") from error
+        self._library.encode_special_tokens = True  # text that spells "<|endoftext|>" is text
         self.name = path.stem
         self.end_of_text = self._library.token_to_id("<|endoftext|>")
         self._n_vocab = max(int(self._library.get_vocab_size()), at_least)

@@ -26,14 +26,15 @@ def test_exactly_the_text_before_the_stop_is_shown(text, stop, cuts):
 
 
 @given(text=ab, stops=st.lists(st.text("ab\n", min_size=1, max_size=4), max_size=3), cuts=cuts)
-def test_of_several_stops_the_first_to_appear_counts(text, stops, cuts):
-    found = [at for stop in stops if (at := text.find(stop)) >= 0]
-    shown = streamed(text.encode(), stops, cuts)
-    if not found:
-        assert shown == text
-    else:
-        assert text.startswith(shown)
-        assert not any(stop in shown for stop in stops)
+def test_of_several_stops_the_first_to_be_complete_counts(text, stops, cuts):
+    whole = [(at + len(stop), at) for stop in stops if (at := text.find(stop)) >= 0]
+    end = min(whole)[1] if whole else len(text)
+    assert streamed(text.encode(), stops, cuts) == text[:end]
+
+
+def test_stops_that_overlap_end_the_text_in_one_place_however_it_arrives():
+    for cuts in ([], [4], [1, 2, 3, 4]):
+        assert streamed(b"xbcdX", ["bcdX", "cd"], cuts) == "xb"
 
 
 @given(data=st.binary(max_size=60), cuts=cuts)

@@ -219,6 +219,7 @@ def test_20b_gives_exact_bytes(shared):
     tokenizer = load_tokenizer(shared / "vocab" / "20B_tokenizer.json", 50277)
     assert tokenizer.end_of_text == 0
     assert tokenizer.encode("\n\n") == [535]
+    assert 0 not in tokenizer.encode("<|endoftext|>")  # what a user types ends nothing
     text = "Hello  world\n\n    你好 é 😀"
     ids = tokenizer.encode(text)
     assert b"".join(tokenizer.token_bytes(id) for id in ids).decode() == text
