@@ -162,12 +162,30 @@ class Model:
         """The logits after the last of `tokens`, float32 [n_vocab]; `state` has consumed them all.
 
         `tokens` are integers in a list, a tuple or an array of one dimension; encode text first.
-        With all_logits, the logits after each token, [n_tokens, n_vocab]. An error or Ctrl-C leaves
-        the state as it was. The result is the same to the last bit however a text is cut up.
+        With all_logits, the logits after each token, [n_tokens, n_vocab]. An error, or Ctrl-C
+        between the chunks of a long prompt, leaves the state as it was. The result is the same to
+        the last bit however a text is cut up.
         """
-        segment = (tokens, _native_state(state))
-        logits = self._native.forward([segment], all_logits)
-        return logits if all_logits else logits[0]
+        results: list[NDArray[np.float32]] = []
+        self.forward_into(results, tokens, state, all_logits=all_logits)
+        return results[0] if all_logits else results[0][0]
+
+    def forward_into(
+        self,
+        results: list[NDArray[np.float32]],
+        tokens: Tokens,
+        state: State,
+        *,
+        all_logits: bool = False,
+    ) -> None:
+        """Append the logits, [1, n_vocab] or of all tokens, to `results` as soon as there are any.
+
+        Ctrl-C may strike after the state has moved and before the caller sees what `forward`
+        returns; here the logits are safe by then, and a session can go on from them.
+        """
+        segments = [(tokens, _native_state(state))]
+        # extend() and map() are C, like what they call: no signal is looked at in between.
+        results.extend(map(self._native.forward, (segments,), (all_logits,)))
 
     def forward_batch(self, segments: Iterable[tuple[Tokens, State]]) -> NDArray[np.float32]:
         """The logits after each segment's last token, float32 [n_segments, n_vocab].

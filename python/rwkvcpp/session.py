@@ -36,8 +36,9 @@ class Session:
         """A session of `model` that starts from a copy of `state`, or from nothing."""
         self._model = model
         self._state = model.initial_state() if state is None else state.clone()
-        self._tokens: list[int] = []
-        self._logits: NDArray[np.float32] | None = None
+        self._n_before = self._state.n_tokens
+        self._fed: list[int] = []  # tokens given to the model; the state may have refused the last
+        self._results: list[NDArray[np.float32]] = []  # the last is the one that counts
         self._finish_reason: Literal["stop", "length"] | None = None
 
     @property
@@ -53,12 +54,12 @@ class Session:
     @property
     def tokens(self) -> list[int]:
         """Every token fed or sampled, shown or not."""
-        return list(self._tokens)
+        return list(map(int, self._fed[: self._n_consumed]))
 
     @property
     def logits(self) -> NDArray[np.float32] | None:
         """The prediction of the next token, float32 [n_vocab]; None before the first one."""
-        return self._logits
+        return self._results[-1][0] if self._results else None
 
     @property
     def finish_reason(self) -> Literal["stop", "length"] | None:
@@ -71,8 +72,9 @@ class Session:
     def clone(self) -> Session:
         """A session that goes its own way from here."""
         copy = Session(self._model, self._state)
-        copy._tokens = self.tokens
-        copy._logits = self._logits
+        copy._n_before = self._n_before
+        copy._fed = self.tokens
+        copy._results = list(self._results)
         return copy
 
     def feed(self, prompt: Prompt) -> None:
@@ -107,7 +109,7 @@ class Session:
         tokens = self._encode(prompt)
         if len(tokens) > 0:
             self._advance(tokens)
-        elif self._logits is None:
+        elif not self._results:
             raise ValueError(
                 "there is nothing to continue: give a prompt, or begin a text with feed([0])"
             )
@@ -118,7 +120,7 @@ class Session:
         self, max_tokens: int, sampler: Sampler, stream: TextStream, stops: frozenset[int]
     ) -> Iterator[str]:
         for _ in range(max_tokens):
-            token = sampler.sample(self._predicted())
+            token = sampler.sample(self._results[-1][0])
             self._advance([token])
             if token in stops:
                 self._finish_reason = "stop"
@@ -144,20 +146,16 @@ class Session:
         end = self._model.tokenizer.end_of_text
         return frozenset() if end is None else frozenset([end])
 
-    def _predicted(self) -> NDArray[np.float32]:
-        if self._logits is None:
-            raise ValueError("the last prediction was lost to an interruption: feed a token first")
-        return self._logits
-
     def _advance(self, tokens: Tokens) -> None:
-        n_before, logits = self._state.n_tokens, None
-        try:
-            logits = self._model.forward(tokens, self._state)
-        finally:
-            # Ctrl-C may strike between the state's move and this line: the state tells.
-            if self._state.n_tokens != n_before:
-                self._tokens.extend(map(int, tokens))
-                self._logits = logits
+        # In this order Ctrl-C may strike anywhere: what the state did not consume does not count,
+        # and the logits arrive in the same step as the state moves.
+        self._fed[self._n_consumed :] = tokens
+        self._model.forward_into(self._results, tokens, self._state)
+        del self._results[:-1]
+
+    @property
+    def _n_consumed(self) -> int:
+        return self._state.n_tokens - self._n_before
 
     def __repr__(self) -> str:
-        return f"<rwkvcpp.Session of {self._model.path.name} after {len(self._tokens)} tokens>"
+        return f"<rwkvcpp.Session of {self._model.path.name} after {self._n_consumed} tokens>"

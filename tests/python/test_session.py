@@ -1,6 +1,7 @@
 """Sessions on the bundled model: what was fed, what was shown, and what is left after a break."""
 
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -171,7 +172,7 @@ def test_wrong_arguments_are_refused_by_the_call_itself(session, options, error)
     with pytest.raises(error):
         session.generate(**{"prompt": " upon", **options})
     assert session.tokens == tokens
-    assert session.logits is logits
+    assert (session.logits == logits).all()
     assert session.state.n_tokens == len(tokens)
 
 
@@ -182,35 +183,36 @@ def test_an_empty_prompt_needs_something_to_continue(session):
     assert told(session, max_tokens=1) or session.finish_reason == "stop"
 
 
-class InterruptedModel:
-    """The bundled model, with Ctrl-C pressed during the third call: before it moved the state, or
-    just after. No signal could be timed as well."""
-
-    def __init__(self, model: rwkvcpp.Model, *, late: bool) -> None:
-        self._model, self._late, self._n_calls = model, late, 0
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._model, name)
-
-    def forward(self, tokens: object, state: rwkvcpp.State) -> np.ndarray:
-        self._n_calls += 1
-        if self._n_calls == 3:
-            if self._late:
-                self._model.forward(tokens, state)
-            raise KeyboardInterrupt
-        return self._model.forward(tokens, state)
+@pytest.fixture
+def impatient() -> Iterator[Callable[[float], None]]:
+    """Press Ctrl-C after so many seconds."""
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
 
 
-@pytest.mark.parametrize("late", [False, True])
-def test_ctrl_c_leaves_tokens_and_state_in_step(model, late):
-    session = rwkvcpp.Session(InterruptedModel(model, late=late))
-    with pytest.raises(KeyboardInterrupt):
-        told(session, TITLE, max_tokens=10)
-    n_prompt = len(model.tokenizer.encode(TITLE))
-    assert len(session.tokens) == n_prompt + (2 if late else 1)
-    assert session.state.n_tokens == len(session.tokens)
-    session.feed(" and")
+def test_ctrl_c_leaves_tokens_state_and_logits_in_step(model, session, impatient):
+    session.feed(TITLE)
+    for k in range(60):
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012 -- it may strike anywhere in here
+            impatient(0.002 + k * 37e-6)
+            told(session, max_tokens=1_000_000, stop_tokens=[])
+        assert session.state.n_tokens == len(session.tokens)
     assert (session.logits == predicted(model, session.tokens)).all()
+
+
+def test_ctrl_c_in_a_long_prompt_leaves_everything_as_it_was(model, session, impatient):
+    session.feed(TITLE)
+    tokens, logits = session.tokens, session.logits
+    prompt = [1 + k % 4095 for k in range(20_000)]
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        impatient(0.05)
+        session.feed(prompt)
+    assert session.tokens == tokens
+    assert (session.logits == logits).all()
+    assert (logits == predicted(model, tokens)).all()
+    assert (model.forward([5], session.state) == predicted(model, [*tokens, 5])).all()
 
 
 # States
