@@ -81,13 +81,15 @@ double time_product(ThreadPool& pool, const kernels::KernelTable& table, const F
                     const AlignedBuffer& tiles, std::size_t n_rows) {
   const std::size_t tile_row = kInputs / f.block_inputs * f.tile_bytes;
   const std::size_t n_tiles = tiles.size() / tile_row;
-  const std::size_t n_out = n_tiles * kTileRows;
   std::vector<float> x(n_rows * kInputs);
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 255) - 127.0f;
   std::vector<ActivationBlock> blocks(n_rows * kInputs / kBlock);
   table.quantize(x.data(), blocks.size(), blocks.data(), 1);  // in any order
-  AlignedBuffer y(n_rows * n_out * sizeof(float));
-  const std::size_t step = n_rows == 1 ? std::max<std::size_t>(1, (96 << 10) / tile_row) : 1;
+  // Outputs of usual width: a stream of weights is many such matrices.
+  AlignedBuffer y(n_rows * kOutputs * sizeof(float));
+  // Steps that divide the width, so that no piece runs over it.
+  std::size_t step = n_rows == 1 ? 4 : 2;
+  while (n_rows == 1 && step < 32 && step * tile_row < (48 << 10)) step *= 2;
   return median_seconds(n_rows > 64 ? 5 : 11, [&] {
     pool.run((n_tiles + step - 1) / step, [&](std::size_t piece, int) {
       const std::size_t tile = piece * step;
@@ -97,8 +99,8 @@ double time_product(ThreadPool& pool, const kernels::KernelTable& table, const F
                                x.data(),
                                kInputs,
                                n_rows,
-                               y.as<float>() + tile * kTileRows,
-                               n_out};
+                               y.as<float>() + tile * kTileRows % kOutputs,
+                               kOutputs};
       if (!f.is_float) args.x = blocks.data();
       table.matmul[static_cast<std::size_t>(f.type)](args);
     });

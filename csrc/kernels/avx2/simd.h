@@ -18,6 +18,7 @@ namespace {
 struct Avx2 {
   static constexpr std::size_t kLanes = 8;
   static constexpr std::size_t kMaxRows = 4;
+  static constexpr bool kWide = false;  // registers for the codes of two tiles
   using F = __m256;
   using I = __m256i;
   using Bytes = __m256i;

@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "kernels/kernel_table.h"
 #include "quant/activations.h"
@@ -20,6 +21,15 @@ namespace {
 
 template <class S>
 inline constexpr std::size_t kParts = kTileRows / S::kLanes;
+
+/// Asks for the tile a few blocks on: several rows keep a core busy for longer than
+/// its own look-ahead reaches.
+template <class Tile>
+void prefetch_after(const Tile* tile) noexcept {
+  constexpr std::size_t kDistance = 2048, kLine = 64;  // bytes
+  const auto* ahead = reinterpret_cast<const std::uint8_t*>(tile) + kDistance;
+  for (std::size_t i = 0; i < sizeof(Tile); i += kLine) __builtin_prefetch(ahead + i);
+}
 
 /// Sums of one tile row: [part][row of x].
 template <class S, std::size_t rows>
@@ -98,6 +108,7 @@ struct IntegerProduct {
     Sums<S, rows> sums;
     sums.clear();
     for (std::size_t unit = 0; unit < a.n_units; ++unit) {
+      if constexpr (rows > 1) prefetch_after(tiles + unit);
       for (std::size_t sub = 0; sub < F::kSubBlocks; ++sub, x += rows) {
 #pragma GCC unroll 4
         for (std::size_t p = 0; p < kParts<S>; ++p) {
@@ -130,6 +141,30 @@ struct FloatProduct {
       }
     }
     sums.store(a, tile, row);
+  }
+
+  template <std::size_t n_tiles>
+  static void tiles_of_one_row(const MatmulArgs& a, std::size_t tile) noexcept {
+    const auto* tiles = static_cast<const typename F::Tile*>(a.tiles) + tile * a.n_units;
+    const auto* x = static_cast<const float*>(a.x);
+    Sums<S, n_tiles> sums;  // tiles in the place of rows
+    sums.clear();
+    for (std::size_t i = 0; i < a.n_units; ++i) {
+      const auto input = S::set(x[i]);
+#pragma GCC unroll 4
+      for (std::size_t p = 0; p < kParts<S>; ++p) {
+#pragma GCC unroll 4
+        for (std::size_t t = 0; t < n_tiles; ++t) {
+          const auto weights = F::template weights<S>(tiles[t * a.n_units + i], p * S::kLanes);
+          sums.values[p][t] = S::fma(weights, input, sums.values[p][t]);
+        }
+      }
+    }
+    for (std::size_t t = 0; t < n_tiles; ++t) {
+      for (std::size_t p = 0; p < kParts<S>; ++p) {
+        S::store(a.y + (tile + t) * kTileRows + p * S::kLanes, sums.values[p][t]);
+      }
+    }
   }
 };
 
@@ -205,6 +240,61 @@ struct DequantizedProduct {
   }
 };
 
+/// Two tile rows times a whole panel: what a row of x costs to broadcast is paid once
+/// for 32 outputs, and the sums wait in cache while the codes of both tiles stay in
+/// registers. For instruction sets with registers for it (S::kWide).
+template <class S, class F>
+struct WideIntegerProduct {
+  static constexpr std::size_t kTiles = 2;
+
+  static void tile_rows(const MatmulArgs& a, std::size_t tile, std::size_t row) noexcept {
+    static_assert(S::kLanes == kTileRows);
+    constexpr std::size_t rows = S::kMaxRows;
+    const auto* first = static_cast<const typename F::Tile*>(a.tiles) + tile * a.n_units;
+    const auto* second = first + a.n_units;
+    const std::size_t n_blocks = a.n_units * F::kSubBlocks;
+    const auto* x = static_cast<const ActivationBlock*>(a.x) + row * n_blocks;
+    alignas(64) float sums[rows][kTiles][kTileRows] = {};
+    for (std::size_t unit = 0; unit < a.n_units; ++unit) {
+      prefetch_after(first + unit);
+      prefetch_after(second + unit);
+      for (std::size_t sub = 0; sub < F::kSubBlocks; ++sub, x += rows) {
+        add_blocks(first[unit], second[unit], sub, x, sums);
+      }
+    }
+    for (std::size_t r = 0; r < rows; ++r) {
+      std::memcpy(a.y + (row + r) * a.y_stride + tile * kTileRows, sums[r], sizeof sums[r]);
+    }
+  }
+
+ private:
+  using Floats = float[kTiles][kTileRows];
+
+  static void add_blocks(const typename F::Tile& first, const typename F::Tile& second,
+                         std::size_t sub, const ActivationBlock* x, Floats* sums) noexcept {
+    typename S::Bytes codes[kTiles][8];
+    F::template codes<S>(first, sub, 0, codes[0]);
+    F::template codes<S>(second, sub, 0, codes[1]);
+    const typename S::F scales[] = {F::template scales<S>(first, 0),
+                                    F::template scales<S>(second, 0)};
+#pragma GCC unroll 1
+    for (std::size_t r = 0; r < S::kMaxRows; ++r) {
+      const auto sum0 = S::to_float(block_sum<S, F>(first, sub, 0, codes[0], x[r]));
+      const auto sum1 = S::to_float(block_sum<S, F>(second, sub, 0, codes[1], x[r]));
+      const auto scale = S::set(x[r].scale);
+      auto total0 = S::fma(S::mul(sum0, scales[0]), scale, S::load(sums[r][0]));
+      auto total1 = S::fma(S::mul(sum1, scales[1]), scale, S::load(sums[r][1]));
+      if constexpr (F::kHasMinimum) {
+        const auto sum = S::set(x[r].scaled_sum);
+        total0 = S::fma(F::template minimums<S>(first, 0), sum, total0);
+        total1 = S::fma(F::template minimums<S>(second, 0), sum, total1);
+      }
+      S::store(sums[r][0], total0);
+      S::store(sums[r][1], total1);
+    }
+  }
+};
+
 /// All tiles times all rows, a panel of rows at a time.
 template <class S, class Product, std::size_t rows = S::kMaxRows>
 void rows_of_tile(const MatmulArgs& a, std::size_t tile, std::size_t row) noexcept {
@@ -219,14 +309,48 @@ void matmul(const MatmulArgs& a) noexcept {
   for (std::size_t tile = 0; tile < a.n_tiles; ++tile) rows_of_tile<S, Product>(a, tile, 0);
 }
 
+/// The same, whole panels by the wide kernel.
+template <class S, class F>
+void matmul_wide(const MatmulArgs& a) noexcept {
+  using Wide = WideIntegerProduct<S, F>;
+  const std::size_t whole = a.n_rows / S::kMaxRows * S::kMaxRows;
+  std::size_t tile = 0;
+  for (; tile + Wide::kTiles <= a.n_tiles; tile += Wide::kTiles) {
+    for (std::size_t row = 0; row < whole; row += S::kMaxRows) Wide::tile_rows(a, tile, row);
+    for (std::size_t t = tile; t < tile + Wide::kTiles; ++t) {
+      rows_of_tile<S, IntegerProduct<S, F>>(a, t, whole);
+    }
+  }
+  for (; tile < a.n_tiles; ++tile) rows_of_tile<S, IntegerProduct<S, F>>(a, tile, 0);
+}
+
+/// Float weights: a single row of x takes several tiles at once, since one chain of
+/// fused multiply-adds a tile would wait for each addition.
+template <class S, class F>
+void matmul_float_weights(const MatmulArgs& a) noexcept {
+  using Product = FloatProduct<S, F>;
+  constexpr std::size_t kTiles = 4;
+  std::size_t tile = 0;
+  if (a.n_rows == 1) {
+    for (; tile + kTiles <= a.n_tiles; tile += kTiles) {
+      Product::template tiles_of_one_row<kTiles>(a, tile);
+    }
+  }
+  for (; tile < a.n_tiles; ++tile) rows_of_tile<S, Product>(a, tile, 0);
+}
+
 template <class S, class F>
 void fill_matmul(KernelTable& table) noexcept {
   const auto type = static_cast<std::size_t>(F::kType);
   if constexpr (F::kIsFloat) {
-    table.matmul[type] = matmul<S, FloatProduct<S, F>>;
-    table.matmul_float[type] = matmul<S, FloatProduct<S, F>>;
+    table.matmul[type] = matmul_float_weights<S, F>;
+    table.matmul_float[type] = matmul_float_weights<S, F>;
   } else {
-    table.matmul[type] = matmul<S, IntegerProduct<S, F>>;
+    if constexpr (S::kWide) {
+      table.matmul[type] = matmul_wide<S, F>;
+    } else {
+      table.matmul[type] = matmul<S, IntegerProduct<S, F>>;
+    }
     table.matmul_float[type] = matmul<S, DequantizedProduct<S, F>>;
   }
 }

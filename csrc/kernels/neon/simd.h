@@ -17,6 +17,7 @@ namespace {
 struct Neon {
   static constexpr std::size_t kLanes = 4;
   static constexpr std::size_t kMaxRows = 4;
+  static constexpr bool kWide = false;  // registers for the codes of two tiles
   using F = float32x4_t;
   using I = int32x4_t;
   using Bytes = uint8x16_t;

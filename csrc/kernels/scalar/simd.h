@@ -18,6 +18,7 @@ namespace {
 struct Scalar {
   static constexpr std::size_t kLanes = 1;
   static constexpr std::size_t kMaxRows = 4;  // activation rows that a product keeps in registers
+  static constexpr bool kWide = false;  // registers for the codes of two tiles
   using F = float;
   using I = std::int32_t;
   using Bytes = std::uint32_t;  // four codes of one row

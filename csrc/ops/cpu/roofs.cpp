@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 
 #include "core/aligned_buffer.h"
 #include "core/stopwatch.h"
@@ -10,7 +11,8 @@ namespace rwkvcpp {
 
 double read_roof(ThreadPool& pool, const kernels::KernelTable& table, std::size_t n_bytes) {
   constexpr std::size_t kPiece = 128 << 10;
-  const AlignedBuffer buffer(round_up(n_bytes, kPiece));
+  AlignedBuffer buffer(round_up(n_bytes, kPiece));
+  std::memset(buffer.data(), 1, buffer.size());  // untouched pages would all be one page of zeros
   const double time = median_seconds(9, [&] {
     pool.run(buffer.size() / kPiece,
              [&](std::size_t piece, int) { table.read(buffer.data() + piece * kPiece, kPiece); });
