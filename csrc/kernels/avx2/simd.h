@@ -18,7 +18,8 @@ namespace {
 struct Avx2 {
   static constexpr std::size_t kLanes = 8;
   static constexpr std::size_t kMaxRows = 4;
-  static constexpr bool kWide = false;  // registers for the codes of two tiles
+  static constexpr bool kWide = false;              // registers for the codes of two tiles
+  static constexpr std::size_t kHeadRegisters = 2;  // values of a head that a recurrence keeps
   using F = __m256;
   using I = __m256i;
   using Bytes = __m256i;
@@ -57,6 +58,16 @@ struct Avx2 {
   template <int n>
   static I shift_right(I v) noexcept {
     return _mm256_srai_epi32(v, n);
+  }
+  static std::int32_t sum_lanes(I v) noexcept {
+    const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    const __m128i two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 1)));
+  }
+  static std::int32_t max_lanes(I v) noexcept {
+    const __m128i four = _mm_max_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    const __m128i two = _mm_max_epi32(four, _mm_unpackhi_epi64(four, four));
+    return _mm_cvtsi128_si32(_mm_max_epi32(two, _mm_shuffle_epi32(two, 1)));
   }
   static I load_i8(const std::int8_t* p) noexcept {
     return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));

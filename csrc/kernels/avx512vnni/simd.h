@@ -14,7 +14,8 @@ namespace {
 struct Avx512Vnni {
   static constexpr std::size_t kLanes = 16;
   static constexpr std::size_t kMaxRows = 16;
-  static constexpr bool kWide = true;  // registers for the codes of two tiles
+  static constexpr bool kWide = true;               // registers for the codes of two tiles
+  static constexpr std::size_t kHeadRegisters = 4;  // values of a head that a recurrence keeps
   using F = __m512;
   using I = __m512i;
   using Bytes = __m512i;
@@ -54,6 +55,8 @@ struct Avx512Vnni {
   static I shift_right(I v) noexcept {
     return _mm512_srai_epi32(v, n);
   }
+  static std::int32_t sum_lanes(I v) noexcept { return _mm512_reduce_add_epi32(v); }
+  static std::int32_t max_lanes(I v) noexcept { return _mm512_reduce_max_epi32(v); }
   static I load_i8(const std::int8_t* p) noexcept {
     return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }

@@ -29,20 +29,24 @@ struct Pair {
   }
 };
 
-/// Calls body(Simd{}, i) over the lanes of a head: pairs, single registers, elements.
+/// n registers side by side, n a power of two.
+template <class S, std::size_t n>
+struct SideBySide {
+  using Simd = Pair<typename SideBySide<S, n / 2>::Simd>;
+};
+template <class S>
+struct SideBySide<S, 1> {
+  using Simd = S;
+};
+
+/// Calls body(Simd{}, i) over the lanes of a head: as many registers as the instruction
+/// set has to spare, single registers, elements.
 template <class S, class Body>
 void for_head_lanes(std::size_t n, Body body) noexcept {
-  const std::size_t paired = n / Pair<S>::kLanes * Pair<S>::kLanes;
-  for (std::size_t i = 0; i < paired; i += Pair<S>::kLanes) body(Pair<S>{}, i);
-  for_lanes<S>(n - paired, [&](auto simd, std::size_t i) { body(simd, paired + i); });
-}
-
-template <class S>
-float dot(const float* a, const float* b, std::size_t n) noexcept {
-  return sum_over<S>(n, [&](auto simd, std::size_t i) {
-    using V = decltype(simd);
-    return V::mul(V::load(a + i), V::load(b + i));
-  });
+  using Wide = typename SideBySide<S, S::kHeadRegisters>::Simd;
+  const std::size_t whole = n / Wide::kLanes * Wide::kLanes;
+  for (std::size_t i = 0; i < whole; i += Wide::kLanes) body(Wide{}, i);
+  for_lanes<S>(n - whole, [&](auto simd, std::size_t i) { body(simd, whole + i); });
 }
 
 }  // namespace

@@ -308,19 +308,19 @@ void matmul(const MatmulArgs& a) noexcept {
   for (std::size_t tile = 0; tile < a.n_tiles; ++tile) rows_of_tile<S, Product>(a, tile, 0);
 }
 
-/// The same, whole panels by the wide kernel.
+/// The same, whole panels by the wide kernel: all tiles meet a panel while it is in cache.
 template <class S, class F>
 void matmul_wide(const MatmulArgs& a) noexcept {
   using Wide = WideIntegerProduct<S, F>;
+  const std::size_t paired = a.n_tiles / Wide::kTiles * Wide::kTiles;
   const std::size_t whole = a.n_rows / S::kMaxRows * S::kMaxRows;
-  std::size_t tile = 0;
-  for (; tile + Wide::kTiles <= a.n_tiles; tile += Wide::kTiles) {
-    for (std::size_t row = 0; row < whole; row += S::kMaxRows) Wide::tile_rows(a, tile, row);
-    for (std::size_t t = tile; t < tile + Wide::kTiles; ++t) {
-      rows_of_tile<S, IntegerProduct<S, F>>(a, t, whole);
-    }
+  for (std::size_t row = 0; row < whole; row += S::kMaxRows) {
+    for (std::size_t t = 0; t < paired; t += Wide::kTiles) Wide::tile_rows(a, t, row);
   }
-  for (; tile < a.n_tiles; ++tile) rows_of_tile<S, IntegerProduct<S, F>>(a, tile, 0);
+  for (std::size_t t = 0; t < paired; ++t) rows_of_tile<S, IntegerProduct<S, F>>(a, t, whole);
+  for (std::size_t t = paired; t < a.n_tiles; ++t) {
+    rows_of_tile<S, IntegerProduct<S, F>>(a, t, 0);
+  }
 }
 
 /// Float weights: a single row of x takes several tiles at once, since one chain of

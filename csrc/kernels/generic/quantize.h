@@ -18,14 +18,7 @@ float largest_magnitude(const float* x) noexcept {
   for (std::size_t i = 0; i < kBlock; i += S::kLanes) {
     largest = S::max(largest, S::bit_and(S::as_int(S::load(x + i)), S::set_int(0x7FFFFFFF)));
   }
-  float lanes[S::kLanes];
-  S::store(lanes, S::as_float(largest));
-  std::int32_t result = 0;
-  for (const float lane : lanes) {
-    const std::int32_t bits = std::bit_cast<std::int32_t>(lane);
-    result = bits > result ? bits : result;
-  }
-  return std::bit_cast<float>(result);
+  return std::bit_cast<float>(S::max_lanes(largest));
 }
 
 template <class S>
@@ -39,18 +32,11 @@ void quantize_block(const float* x, ActivationBlock& out) noexcept {
     S::store_i8(out.values + i, codes);
     sums[i / 16] = S::add(sums[i / 16], codes);
   }
+  const std::int32_t first = S::sum_lanes(sums[0]), last = S::sum_lanes(sums[1]);
   out.scale = zero ? 0.0f : largest / 127.0f;
-  std::int32_t halves[2];
-  for (int h = 0; h < 2; ++h) {
-    float lanes[S::kLanes];
-    S::store(lanes, S::as_float(sums[h]));
-    halves[h] = 0;
-    for (const float lane : lanes) {
-      halves[h] = Scalar::add(halves[h], std::bit_cast<std::int32_t>(lane));
-    }
-    out.half_sum[h] = static_cast<std::int16_t>(halves[h]);
-  }
-  out.sum = Scalar::add(halves[0], halves[1]);
+  out.sum = Scalar::add(first, last);
+  out.half_sum[0] = static_cast<std::int16_t>(first);
+  out.half_sum[1] = static_cast<std::int16_t>(last);
   out.scaled_sum = out.scale * static_cast<float>(out.sum);
 }
 

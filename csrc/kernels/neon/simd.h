@@ -17,7 +17,8 @@ namespace {
 struct Neon {
   static constexpr std::size_t kLanes = 4;
   static constexpr std::size_t kMaxRows = 4;
-  static constexpr bool kWide = false;  // registers for the codes of two tiles
+  static constexpr bool kWide = false;              // registers for the codes of two tiles
+  static constexpr std::size_t kHeadRegisters = 4;  // values of a head that a recurrence keeps
   using F = float32x4_t;
   using I = int32x4_t;
   using Bytes = uint8x16_t;
@@ -59,6 +60,8 @@ struct Neon {
   static I shift_right(I v) noexcept {
     return vshlq_s32(v, vdupq_n_s32(-n));
   }
+  static std::int32_t sum_lanes(I v) noexcept { return vaddvq_s32(v); }
+  static std::int32_t max_lanes(I v) noexcept { return vmaxvq_s32(v); }
   static I load_i8(const std::int8_t* p) noexcept {
     std::int32_t four;
     std::memcpy(&four, p, sizeof four);

@@ -18,7 +18,8 @@ namespace {
 struct Scalar {
   static constexpr std::size_t kLanes = 1;
   static constexpr std::size_t kMaxRows = 4;  // activation rows that a product keeps in registers
-  static constexpr bool kWide = false;  // registers for the codes of two tiles
+  static constexpr bool kWide = false;        // registers for the codes of two tiles
+  static constexpr std::size_t kHeadRegisters = 1;  // values of a head that a recurrence keeps
   using F = float;
   using I = std::int32_t;
   using Bytes = std::uint32_t;  // four codes of one row
@@ -63,6 +64,8 @@ struct Scalar {
   static I shift_right(I v) noexcept {  // arithmetic
     return v >> n;
   }
+  static std::int32_t sum_lanes(I v) noexcept { return v; }
+  static std::int32_t max_lanes(I v) noexcept { return v; }
   static I load_i8(const std::int8_t* p) noexcept { return *p; }
   static void store_i8(std::int8_t* p, I v) noexcept { *p = static_cast<std::int8_t>(v); }
 

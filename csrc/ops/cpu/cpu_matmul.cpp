@@ -9,16 +9,21 @@
 namespace rwkvcpp {
 namespace {
 
-constexpr std::size_t kPieceBytes = 96 << 10;    // of weights: some microseconds of memory time
-constexpr std::size_t kPieceOutputs = 16 << 10;  // floats that wait for their epilogue
-constexpr std::size_t kWorthSharing = 32768;     // floats to quantize
+constexpr std::size_t kPieceBytes = 96 << 10;  // of weights: some microseconds of memory time
+constexpr std::size_t kTilesTogether = 4;      // one row of floats takes four tiles at once
+constexpr std::size_t kMaxTiles = 64;          // their outputs wait for the epilogue
+constexpr std::size_t kManyRows = 16;
+constexpr std::size_t kTilesOfManyRows = 4;   // meet each panel of rows while it is in cache
+constexpr std::size_t kWorthSharing = 32768;  // floats to quantize
 
-/// Tiles per piece: small enough to share out fairly, large enough to be worth taking.
-std::size_t tiles_per_piece(const Matrix& weight, std::size_t n_rows, bool mapped) {
-  if (mapped) return 1;  // each worker's scratch holds one packed tile row
+/// Tiles per piece: small enough to share out fairly, large enough to be worth taking,
+/// and as many as kernels take together.
+std::size_t tiles_per_piece(const Matrix& weight, std::size_t n_rows) {
+  if (!weight.tiles) return 1;  // mapped: each worker's scratch holds one packed tile row
+  if (n_rows >= kManyRows) return kTilesOfManyRows;
   const std::size_t by_bytes = kPieceBytes / std::max<std::size_t>(1, tile_row_bytes(weight));
-  const std::size_t by_outputs = kPieceOutputs / (kTileRows * n_rows);
-  return std::max<std::size_t>(1, std::min(by_bytes, by_outputs));
+  return std::clamp<std::size_t>(by_bytes / kTilesTogether * kTilesTogether, kTilesTogether,
+                                 kMaxTiles);
 }
 
 }  // namespace
@@ -26,7 +31,8 @@ std::size_t tiles_per_piece(const Matrix& weight, std::size_t n_rows, bool mappe
 void CpuOps::reserve(std::size_t max_rows, std::size_t max_group_inputs) {
   workers_.clear();
   for (int i = 0; i < pool_.n_threads(); ++i) {
-    const std::size_t outputs = std::max(kPieceOutputs, kTileRows * max_rows);
+    const std::size_t outputs =
+        kTileRows * std::max(kTilesOfManyRows * max_rows, kMaxTiles * kManyRows);
     workers_.push_back({AlignedBuffer(outputs * sizeof(float)), AlignedBuffer(largest_tile_row_)});
   }
   const std::size_t n_blocks = max_rows * (max_group_inputs / kBlock + 1);
@@ -105,7 +111,7 @@ void CpuOps::cut_into_pieces(std::span<const Product> group) {
   pieces_.clear();
   for (std::size_t i = 0; i < group.size(); ++i) {
     const Matrix& weight = *group[i].weight;
-    const std::size_t step = tiles_per_piece(weight, group[i].x.n_rows, !weight.tiles);
+    const std::size_t step = tiles_per_piece(weight, group[i].x.n_rows);
     for (std::size_t tile = 0; tile < weight.n_tiles(); tile += step) {
       pieces_.push_back({i, tile, std::min(weight.n_tiles(), tile + step)});
     }
