@@ -97,7 +97,6 @@ double time_product(ThreadPool& pool, const kernels::KernelTable& table, const F
                                std::min(step, n_tiles - tile),
                                kInputs / f.block_inputs,
                                x.data(),
-                               kInputs,
                                n_rows,
                                y.as<float>() + tile * kTileRows % kOutputs,
                                kOutputs};

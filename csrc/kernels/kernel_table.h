@@ -19,15 +19,15 @@ inline constexpr std::size_t kPeakDots = 12;  // chains that hide a dot product'
 
 /// y[r][16 t + lane] = weights of tile row t . x[r], for t in [0, n_tiles).
 ///
-/// Float activations lie row by row. Quantized ones lie in panels: as many rows as
-/// the kernel takes at once (panel_rows), block by block, so that a kernel walks
-/// one stream; block b of row r is at panel start + b * panel rows + row in panel.
+/// Activations lie in panels: as many rows as the kernel takes at once (panel_rows),
+/// so that it walks one stream. Quantized: block b of row r is at panel start +
+/// b * panel rows + row in panel; floats likewise, input by input. One row is a
+/// panel as it is.
 struct MatmulArgs {
-  const void* tiles;     // [n_tiles][n_units] tiles
-  std::size_t n_tiles;   // of 16 outputs each
-  std::size_t n_units;   // block columns
-  const void* x;         // ActivationBlock panels, or float rows
-  std::size_t x_stride;  // floats from row to row
+  const void* tiles;    // [n_tiles][n_units] tiles
+  std::size_t n_tiles;  // of 16 outputs each
+  std::size_t n_units;  // block columns
+  const void* x;        // panels of ActivationBlock or float
   std::size_t n_rows;
   float* y;              // every lane of a tile is written
   std::size_t y_stride;  // floats from row to row
@@ -113,6 +113,9 @@ struct KernelTable {
   std::size_t max_rows;
   /// n_blocks * 32 floats to ActivationBlocks, `stride` blocks apart.
   void (*quantize)(const float* x, std::size_t n_blocks, void* blocks, std::size_t stride) noexcept;
+  /// A panel of floats, [input][row], from rows `stride` floats apart.
+  void (*interleave)(const float* x, std::size_t stride, std::size_t n_rows, std::size_t n_inputs,
+                     float* panel) noexcept;
   void (*epilogue[kEpilogueKinds])(const EpilogueArgs&) noexcept;
   void (*layer_norm)(const LayerNormArgs&) noexcept;
   void (*token_shift)(const ShiftArgs&) noexcept;

@@ -83,23 +83,24 @@ struct MatmulCase {
   std::vector<float> run(const KernelTable& table, bool float_activations) const {
     const std::size_t stride = n_tiles() * kTileRows;
     std::vector<float> y(n_rows * stride + 16, -7.0f);  // a guard behind
-    kernels::MatmulArgs args{tiles.data(), n_tiles(), n_units(), x.data(),
-                             n_in,         n_rows,    y.data(),  stride};
-    std::vector<ActivationBlock> blocks;
+    kernels::MatmulArgs args{tiles.data(), n_tiles(), n_units(), nullptr, n_rows, y.data(), stride};
+    std::vector<ActivationBlock> blocks(n_rows * n_in / kBlock);
+    std::vector<float> floats(n_rows * n_in);
+    const std::size_t n_blocks = n_in / kBlock;
+    for (std::size_t first = 0; first < n_rows;) {
+      const std::size_t rows = kernels::panel_rows(first, n_rows, table.max_rows);
+      for (std::size_t r = 0; r < rows; ++r) {
+        table.quantize(x.data() + (first + r) * n_in, n_blocks,
+                       blocks.data() + first * n_blocks + r, rows);
+      }
+      table.interleave(x.data() + first * n_in, n_in, rows, n_in, floats.data() + first * n_in);
+      first += rows;
+    }
     const auto type = static_cast<std::size_t>(format.type);
     if (format.is_float || float_activations) {
+      args.x = floats.data();
       table.matmul_float[type](args);
     } else {
-      const std::size_t n_blocks = n_in / kBlock;
-      blocks.resize(n_rows * n_blocks);
-      for (std::size_t first = 0; first < n_rows;) {
-        const std::size_t rows = kernels::panel_rows(first, n_rows, table.max_rows);
-        for (std::size_t r = 0; r < rows; ++r) {
-          table.quantize(x.data() + (first + r) * n_in, n_blocks,
-                         blocks.data() + first * n_blocks + r, rows);
-        }
-        first += rows;
-      }
       args.x = blocks.data();
       table.matmul[type](args);
     }

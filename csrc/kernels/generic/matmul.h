@@ -26,7 +26,7 @@ inline constexpr std::size_t kParts = kTileRows / S::kLanes;
 /// its own look-ahead reaches.
 template <class Tile>
 void prefetch_after(const Tile* tile) noexcept {
-  constexpr std::size_t kDistance = 2048, kLine = 64;  // bytes
+  constexpr std::size_t kDistance = 4096, kLine = 64;  // bytes
   const auto* ahead = reinterpret_cast<const std::uint8_t*>(tile) + kDistance;
   for (std::size_t i = 0; i < sizeof(Tile); i += kLine) __builtin_prefetch(ahead + i);
 }
@@ -54,8 +54,10 @@ struct Sums {
   }
 };
 
-inline const float* x_row(const MatmulArgs& a, std::size_t row) noexcept {
-  return static_cast<const float*>(a.x) + row * a.x_stride;
+/// The panel that starts at `row`, of floats: [input][row].
+template <class F>
+const float* float_panel(const MatmulArgs& a, std::size_t row) noexcept {
+  return static_cast<const float*>(a.x) + row * a.n_units * F::kInputs;
 }
 
 /// One block's exact integer sum for S::kLanes outputs.
@@ -108,7 +110,7 @@ struct IntegerProduct {
     Sums<S, rows> sums;
     sums.clear();
     for (std::size_t unit = 0; unit < a.n_units; ++unit) {
-      if constexpr (rows > 1) prefetch_after(tiles + unit);
+      prefetch_after(tiles + unit);
       for (std::size_t sub = 0; sub < F::kSubBlocks; ++sub, x += rows) {
 #pragma GCC unroll 4
         for (std::size_t p = 0; p < kParts<S>; ++p) {
@@ -126,17 +128,16 @@ struct FloatProduct {
   template <std::size_t rows>
   static void tile_row(const MatmulArgs& a, std::size_t tile, std::size_t row) noexcept {
     const auto* tiles = static_cast<const typename F::Tile*>(a.tiles) + tile * a.n_units;
-    const float* x[rows];
-    for (std::size_t r = 0; r < rows; ++r) x[r] = x_row(a, row + r);
+    const float* x = float_panel<F>(a, row);
     Sums<S, rows> sums;
     sums.clear();
-    for (std::size_t i = 0; i < a.n_units; ++i) {
+    for (std::size_t i = 0; i < a.n_units; ++i, x += rows) {
 #pragma GCC unroll 4
       for (std::size_t p = 0; p < kParts<S>; ++p) {
         const auto weights = F::template weights<S>(tiles[i], p * S::kLanes);
 #pragma GCC unroll 16
         for (std::size_t r = 0; r < rows; ++r) {
-          sums.values[p][r] = S::fma(weights, S::set(x[r][i]), sums.values[p][r]);
+          sums.values[p][r] = S::fma(weights, S::set(x[r]), sums.values[p][r]);
         }
       }
     }
@@ -187,16 +188,14 @@ struct DequantizedProduct {
   template <std::size_t rows>
   static void tile_row(const MatmulArgs& a, std::size_t tile, std::size_t row) noexcept {
     const auto* tiles = static_cast<const typename F::Tile*>(a.tiles) + tile * a.n_units;
-    const float* x[rows];
-    for (std::size_t r = 0; r < rows; ++r) x[r] = x_row(a, row + r);
+    const float* x = float_panel<F>(a, row);
     Sums<S, rows> sums;
     sums.clear();
     for (std::size_t unit = 0; unit < a.n_units; ++unit) {
-      for (std::size_t sub = 0; sub < F::kSubBlocks; ++sub) {
+      for (std::size_t sub = 0; sub < F::kSubBlocks; ++sub, x += kBlock * rows) {
         for (std::size_t p = 0; p < kParts<S>; ++p) {
           add_block<rows>(tiles[unit], sub, p * S::kLanes, x, sums.values[p]);
         }
-        for (std::size_t r = 0; r < rows; ++r) x[r] += kBlock;
       }
     }
     sums.store(a, tile, row);
@@ -205,7 +204,7 @@ struct DequantizedProduct {
  private:
   template <std::size_t rows>
   static void add_block(const typename F::Tile& tile, std::size_t sub, std::size_t lane,
-                        const float* const (&x)[rows], typename S::F (&sums)[rows]) noexcept {
+                        const float* x, typename S::F (&sums)[rows]) noexcept {
     typename S::Bytes codes[8];
     F::template codes<S>(tile, sub, lane, codes);
     for (std::size_t g = 0; g < 8; ++g) {
@@ -229,13 +228,13 @@ struct DequantizedProduct {
 
   template <std::size_t rows, int i>
   static void add_input(const typename F::Tile& tile, std::size_t lane, typename S::F step,
-                        typename S::Bytes group, std::size_t first, const float* const (&x)[rows],
+                        typename S::Bytes group, std::size_t first, const float* x,
                         typename S::F (&sums)[rows]) noexcept {
     auto weight = S::mul(step, code_value<S, F, i>(group));
     if constexpr (F::kHasMinimum) weight = S::add(weight, F::template minimums<S>(tile, lane));
 #pragma GCC unroll 16
     for (std::size_t r = 0; r < rows; ++r) {
-      sums[r] = S::fma(weight, S::set(x[r][first + i]), sums[r]);
+      sums[r] = S::fma(weight, S::set(x[(first + i) * rows + r]), sums[r]);
     }
   }
 };

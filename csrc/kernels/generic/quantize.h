@@ -60,5 +60,17 @@ void quantize(const float* x, std::size_t n_blocks, void* blocks, std::size_t st
   for (std::size_t b = 0; b < n_blocks; ++b) quantize_block<S>(x + b * kBlock, out[b * stride]);
 }
 
+/// A cache line of each row at a time: rows a power of two apart share cache sets.
+inline void interleave(const float* x, std::size_t stride, std::size_t n_rows, std::size_t n_inputs,
+                       float* panel) noexcept {
+  constexpr std::size_t kLine = 16;
+  for (std::size_t begin = 0; begin < n_inputs; begin += kLine) {
+    const std::size_t end = begin + kLine < n_inputs ? begin + kLine : n_inputs;
+    for (std::size_t r = 0; r < n_rows; ++r) {
+      for (std::size_t i = begin; i < end; ++i) panel[i * n_rows + r] = x[r * stride + i];
+    }
+  }
+}
+
 }  // namespace
 }  // namespace rwkvcpp::kernels

@@ -1,5 +1,5 @@
-// A group of products as one parallel region: quantize the inputs, cut all
-// products into small pieces, let each piece finish its outputs.
+// A group of products as one parallel region: pack the inputs, cut all products
+//  into small pieces, let each piece finish its outputs.
 #include <algorithm>
 
 #include "ops/cpu/cpu_ops.h"
@@ -21,20 +21,6 @@ std::size_t tiles_per_piece(const Matrix& weight, std::size_t n_rows, bool mappe
   return std::max<std::size_t>(1, std::min(by_bytes, by_outputs));
 }
 
-struct Panel {
-  std::size_t first, n_rows;
-};
-
-Panel panel_of(std::size_t row, std::size_t n_rows, std::size_t max_rows) {
-  Panel panel{row / max_rows * max_rows, 0};
-  panel.n_rows = kernels::panel_rows(panel.first, n_rows, max_rows);
-  while (row >= panel.first + panel.n_rows) {
-    panel.first += panel.n_rows;
-    panel.n_rows = kernels::panel_rows(panel.first, n_rows, max_rows);
-  }
-  return panel;
-}
-
 }  // namespace
 
 void CpuOps::reserve(std::size_t max_rows, std::size_t max_group_inputs) {
@@ -45,7 +31,9 @@ void CpuOps::reserve(std::size_t max_rows, std::size_t max_group_inputs) {
   }
   const std::size_t n_blocks = max_rows * (max_group_inputs / kBlock + 1);
   int8_inputs_ = AlignedBuffer(n_blocks * sizeof(ActivationBlock));
+  float_inputs_ = AlignedBuffer(max_rows * max_group_inputs * sizeof(float));
   inputs_.reserve(32);
+  panels_.reserve(max_rows);
   pieces_.reserve(1 << 16);
   previous_.resize(max_rows);
 }
@@ -59,38 +47,58 @@ const CpuOps::Input& CpuOps::input_of(const Product& product) const noexcept {
                                [&](const Input& i) { return i.rows.data == product.x.data; });
 }
 
-/// Lists the distinct inputs and quantizes those that block weights read.
-void CpuOps::quantize_inputs(std::span<const Product> group) {
+/// Lists the distinct inputs, and gives each the forms that its products read.
+void CpuOps::list_inputs(std::span<const Product> group) {
   inputs_.clear();
-  auto* next = int8_inputs_.as<ActivationBlock>();
-  std::size_t n_floats = 0;
+  auto* next_blocks = int8_inputs_.as<ActivationBlock>();
+  auto* next_floats = float_inputs_.as<float>();
   for (const Product& p : group) {
-    auto known =
+    auto input =
         std::ranges::find_if(inputs_, [&](const Input& i) { return i.rows.data == p.x.data; });
-    if (known == inputs_.end()) known = inputs_.insert(known, Input{p.x, nullptr});
-    if (!needs_int8(p) || known->blocks != nullptr) continue;
-    known->blocks = next;
-    next += p.x.n_rows * known->n_blocks();
-    n_floats += p.x.n_rows * p.x.n_cols;
-  }
-  if (n_floats == 0) return;
-
-  const std::size_t n_rows = group.front().x.n_rows;
-  const auto quantize_row = [&](const Input& input, std::size_t row) {
-    if (input.blocks == nullptr) return;
-    const Panel panel = panel_of(row, n_rows, table_.max_rows);
-    table_.quantize(input.rows.row(row), input.n_blocks(),
-                    input.blocks + panel.first * input.n_blocks() + (row - panel.first),
-                    panel.n_rows);
-  };
-  if (n_floats < kWorthSharing) {
-    for (const Input& input : inputs_) {
-      for (std::size_t row = 0; row < n_rows; ++row) quantize_row(input, row);
+    if (input == inputs_.end()) input = inputs_.insert(input, Input{p.x, nullptr, nullptr});
+    if (needs_int8(p)) {
+      if (input->blocks != nullptr) continue;
+      input->blocks = next_blocks;
+      next_blocks += p.x.n_rows * input->n_blocks();
+    } else if (input->floats == nullptr) {
+      input->floats = p.x.n_rows == 1 ? p.x.data : next_floats;  // one row is a panel as it is
+      next_floats += p.x.n_rows * p.x.n_cols;
     }
-    return;
   }
-  pool_.run(inputs_.size() * n_rows,
-            [&](std::size_t piece, int) { quantize_row(inputs_[piece / n_rows], piece % n_rows); });
+}
+
+void CpuOps::pack_panel(const Input& input, std::size_t first, std::size_t n_rows) {
+  const Rows& x = input.rows;
+  if (input.blocks != nullptr) {
+    for (std::size_t r = 0; r < n_rows; ++r) {
+      table_.quantize(x.row(first + r), input.n_blocks(),
+                      input.blocks + first * input.n_blocks() + r, n_rows);
+    }
+  }
+  if (input.floats != nullptr && input.floats != x.data) {
+    table_.interleave(x.row(first), x.stride, n_rows, x.n_cols, input.floats + first * x.n_cols);
+  }
+}
+
+void CpuOps::pack_inputs(std::span<const Product> group) {
+  list_inputs(group);
+  const std::size_t n_rows = group.front().x.n_rows;
+  panels_.clear();
+  for (std::size_t row = 0; row < n_rows; row += panels_.back().n_rows) {
+    panels_.push_back({row, kernels::panel_rows(row, n_rows, table_.max_rows)});
+  }
+  std::size_t n_floats = 0;
+  for (const Input& input : inputs_) n_floats += n_rows * input.rows.n_cols;
+  const auto pack = [&](std::size_t piece, int) {
+    const Panel& panel = panels_[piece % panels_.size()];
+    pack_panel(inputs_[piece / panels_.size()], panel.first, panel.n_rows);
+  };
+  const std::size_t n_pieces = inputs_.size() * panels_.size();
+  if (n_floats >= kWorthSharing) {
+    pool_.run(n_pieces, pack);
+  } else {
+    for (std::size_t piece = 0; piece < n_pieces; ++piece) pack(piece, 0);
+  }
 }
 
 void CpuOps::cut_into_pieces(std::span<const Product> group) {
@@ -105,7 +113,7 @@ void CpuOps::cut_into_pieces(std::span<const Product> group) {
 }
 
 void CpuOps::matmul(std::span<const Product> group) {
-  quantize_inputs(group);
+  pack_inputs(group);
   cut_into_pieces(group);
   pool_.run(pieces_.size(), [&](std::size_t i, int worker) {
     const Product& product = group[pieces_[i].product];
@@ -132,8 +140,7 @@ void CpuOps::multiply(const Product& p, const Input& input, const Piece& piece, 
     args.x = input.blocks;
     table_.matmul[type](args);
   } else {
-    args.x = p.x.data;
-    args.x_stride = p.x.stride;
+    args.x = input.floats;
     table_.matmul_float[type](args);
   }
   if (direct) return;

@@ -36,7 +36,8 @@ class CpuOps final : public Ops {
   std::uint64_t n_barriers() const noexcept override { return pool_.n_barriers(); }
 
  private:
-  struct Input;   // what a product reads: rows, and their int8 form where needed
+  struct Input;   // what a product reads: rows, and the forms that kernels want
+  struct Panel;   // rows that a kernel takes at once
   struct Piece;   // tiles [begin, end) of one product
   struct Worker;  // scratch memory of one thread
 
@@ -48,7 +49,9 @@ class CpuOps final : public Ops {
   void for_heads(Segments segments, std::size_t n_heads, Body body);
 
   bool needs_int8(const Product& product) const noexcept;
-  void quantize_inputs(std::span<const Product> group);
+  void list_inputs(std::span<const Product> group);
+  void pack_panel(const Input& input, std::size_t first, std::size_t n_rows);
+  void pack_inputs(std::span<const Product> group);
   void cut_into_pieces(std::span<const Product> group);
   void multiply(const Product& product, const Input& input, const Piece& piece, int worker);
   const Input& input_of(const Product& product) const noexcept;
@@ -61,8 +64,9 @@ class CpuOps final : public Ops {
   // Scratch, sized by reserve() so that a forward pass allocates nothing.
   std::size_t largest_tile_row_ = 0;  // of mapped matrices
   std::vector<Worker> workers_;
-  AlignedBuffer int8_inputs_;
+  AlignedBuffer int8_inputs_, float_inputs_;
   std::vector<Input> inputs_;
+  std::vector<Panel> panels_;
   std::vector<Piece> pieces_;
   std::vector<const float*> previous_;
 };

@@ -9,8 +9,13 @@ namespace rwkvcpp {
 struct CpuOps::Input {
   Rows rows;
   ActivationBlock* blocks;  // panels (kernel_table.h); null: nobody wants int8
+  float* floats;            // panels; null: nobody wants floats
 
   std::size_t n_blocks() const noexcept { return rows.n_cols / kBlock; }
+};
+
+struct CpuOps::Panel {
+  std::size_t first, n_rows;
 };
 
 struct CpuOps::Piece {
