@@ -133,5 +133,32 @@ TEST_CASE("token shift mixes with the previous token, or gives the difference") 
   }
 }
 
+TEST_CASE("a row is scaled in place, every element once") {
+  for (const KernelTable* table : supported_tables()) {
+    CAPTURE(table->isa);
+    for (const std::size_t n : {1, 8, 15, 16, 37}) {
+      Random random(n);
+      const auto x = random.floats(n);
+      auto scaled = x;
+      scaled.push_back(-7.0f);  // a guard behind
+      table->scale(scaled.data(), 0.3f, n);
+      for (std::size_t i = 0; i < n; ++i) CHECK(scaled[i] == 0.3f * x[i]);
+      CHECK(scaled[n] == -7.0f);
+    }
+  }
+}
+
+TEST_CASE("the benchmarks' kernels read what they are given and count what they do") {
+  const AlignedBuffer bytes(1024);  // AddressSanitizer watches its end
+  for (const KernelTable* table : supported_tables()) {
+    CAPTURE(table->isa);
+    table->read(bytes.data(), 512);
+    table->read(bytes.data(), 1024);
+    const std::size_t products = table->dot_rounds(2);
+    CHECK(products % (4 * kernels::kPeakDots) == 0);
+    CHECK(products > 0);
+  }
+}
+
 }  // namespace
 }  // namespace rwkvcpp::testing

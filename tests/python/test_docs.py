@@ -93,11 +93,16 @@ def test_shell_lines_are_understood(page, line, tmp_path):
         make_parser().parse_args(arguments)
 
 
+def prose(page: Path) -> str:
+    """Without blocks of code: a lambda of C++ looks like a link."""
+    return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
+
+
 def test_links_between_documents_lead_somewhere():
     broken = [
         f"{page.name}: {target}"
         for page in PAGES
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text())
+        for target in re.findall(r"\]\(([^)#:]+)\)", prose(page))
         if not (page.parent / target).exists()
     ]
     assert broken == []
