@@ -55,7 +55,15 @@ struct Avx512Vnni {
   static I shift_right(I v) noexcept {
     return _mm512_srai_epi32(v, n);
   }
-  static std::int32_t sum_lanes(I v) noexcept { return _mm512_reduce_add_epi32(v); }
+  /// Wraps around, as the compiler's own reduction may not: the codes of a NaN are all -2^31.
+  static std::int32_t sum_lanes(I v) noexcept {
+    const __m256i eight =
+        _mm256_add_epi32(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64(v, 1));
+    const __m128i four =
+        _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    const __m128i two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 1)));
+  }
   static std::int32_t max_lanes(I v) noexcept { return _mm512_reduce_max_epi32(v); }
   static I load_i8(const std::int8_t* p) noexcept {
     return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
