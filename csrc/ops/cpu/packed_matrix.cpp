@@ -1,6 +1,8 @@
 #include "ops/cpu/packed_matrix.h"
 
 #include <algorithm>
+#include <atomic>
+#include <cstring>
 #include <vector>
 
 namespace rwkvcpp {
@@ -16,15 +18,46 @@ void pack_tile_row(const Format& format, const std::uint8_t* rows, std::size_t n
   format.pack(pointers, n_in / format.block_inputs, tiles);
 }
 
+/// Whether every float32 is a bfloat16 with zeros behind, as in files made from
+/// official checkpoints. Most others fail in their first row.
+bool is_exactly_bf16(const MatrixSource& source, ThreadPool& pool) {
+  if (source.format->type != WeightType::kF32) return false;
+  std::atomic<bool> exact{true};
+  pool.run(source.n_out, [&](std::size_t row, int) {
+    if (!exact.load(std::memory_order_relaxed)) return;
+    std::vector<std::uint32_t> bits(source.n_in);
+    source.read(row, 1, bits.data());
+    const bool zeros =
+        std::ranges::all_of(bits, [](std::uint32_t b) { return (b & 0xFFFFu) == 0; });
+    if (!zeros) exact.store(false, std::memory_order_relaxed);
+  });
+  return exact.load();
+}
+
+/// The same weights at half the bytes.
+MatrixSource as_bf16(const MatrixSource& source) {
+  MatrixSource half = source;
+  half.format = &format(WeightType::kBF16);
+  half.read = [read = source.read, n_in = source.n_in](std::size_t row, std::size_t n_rows,
+                                                       void* out) {
+    std::vector<float> values(n_rows * n_in);
+    read(row, n_rows, values.data());
+    format(WeightType::kBF16).quantize(values.data(), values.size(), out);
+  };
+  return half;
+}
+
 }  // namespace
 
 std::size_t tile_row_bytes(const Matrix& matrix) noexcept {
   return matrix.n_units() * matrix.format->tile_bytes;
 }
 
-Matrix make_matrix(const MatrixSource& source, ThreadPool& pool) {
-  Matrix matrix{source.format, source.n_out, source.n_in, nullptr, source.mapped};
-  if (matrix.file_rows != nullptr) return matrix;
+Matrix make_matrix(const MatrixSource& given, ThreadPool& pool) {
+  if (given.mapped != nullptr)
+    return {given.format, given.n_out, given.n_in, nullptr, given.mapped};
+  const MatrixSource source = is_exactly_bf16(given, pool) ? as_bf16(given) : given;
+  Matrix matrix{source.format, source.n_out, source.n_in, nullptr, nullptr};
 
   const std::size_t bytes = tile_row_bytes(matrix);
   auto tiles = std::make_shared<AlignedBuffer>(matrix.n_tiles() * bytes);

@@ -7,7 +7,8 @@
 namespace rwkvcpp {
 
 /// Packs all rows in parallel, a few tiles' worth of file rows in memory at a
-/// time; or, for a mapped source, only notes where its rows are.
+/// time (float32 that is exactly bfloat16 as BF16); or, for a mapped source, only
+/// notes where its rows are.
 Matrix make_matrix(const MatrixSource& source, ThreadPool& pool);
 
 /// Bytes from one tile row (16 outputs) to the next.
