@@ -15,7 +15,8 @@ namespace rwkvcpp::kernels {
 inline constexpr std::size_t kTypes = 9;           // = kWeightTypes
 inline constexpr std::size_t kEpilogueKinds = 12;  // = kEpilogues
 inline constexpr std::size_t kMaxHeadSize = 256;
-inline constexpr std::size_t kPeakDots = 12;  // chains that hide a dot product's latency
+inline constexpr std::size_t kPeakDots = 12;   // chains that hide a dot product's latency
+inline constexpr std::size_t kSumBlock = 512;  // tokens of a vocabulary per partial sum
 
 /// y[r][16 t + lane] = weights of tile row t . x[r], for t in [0, n_tiles).
 ///
@@ -94,6 +95,33 @@ struct Wkv7Args {
   std::size_t head_size, n_rows, stride;
 };
 
+struct Maximum {
+  float value;       // of the numbers; -inf when none is above it
+  bool all_numbers;  // no entry is NaN
+};
+
+/// out = 2^((logits - max) scale) where the key is above the floor, or everywhere when keys is
+/// null; 0 elsewhere, and below 2^-125. No logit is above max. Each sum is that of kSumBlock
+/// of out; n is a multiple of it.
+struct ExponentialsArgs {
+  const float* logits;
+  float max, scale;
+  const float* keys;
+  float floor;
+  std::size_t n;
+  float* out;
+  double* sums;
+};
+
+/// The sums, per kSumBlock, of the values whose key is above the floor.
+struct SumAboveArgs {
+  const float* values;
+  const float* keys;
+  float floor;
+  std::size_t n;
+  double* sums;
+};
+
 /// Rows of the panel that starts at `row` of n_rows: the largest power of two that
 /// is left, at most max_rows.
 constexpr std::size_t panel_rows(std::size_t row, std::size_t n_rows,
@@ -123,6 +151,16 @@ struct KernelTable {
   void (*wkv4)(const Wkv4Args&) noexcept;
   void (*wkv6)(const Wkv6Args&) noexcept;
   void (*wkv7)(const Wkv7Args&) noexcept;
+  /// Rows over the vocabulary: n is a multiple of kSumBlock, below 2^31.
+  Maximum (*find_maximum)(const float* row, std::size_t n) noexcept;
+  void (*exponentials)(const ExponentialsArgs&) noexcept;
+  void (*sum_above)(const SumAboveArgs&) noexcept;
+  std::size_t (*count_at_least)(float bound, const float* values, std::size_t n) noexcept;
+  /// Copies the values in [low, high) to out, in their order; how many there are.
+  std::size_t (*between)(float low, float high, const float* values, std::size_t n,
+                         float* out) noexcept;
+  /// Sets to zero what is below the bound; the number of those that stay.
+  std::size_t (*drop_below)(float bound, float* values, std::size_t n) noexcept;
   /// Reads n bytes (a multiple of 512) and does nothing else.
   void (*read)(const void* p, std::size_t n) noexcept;
   /// n rounds of kPeakDots four-way dot products in registers; products of bytes in a round.

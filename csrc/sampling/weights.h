@@ -1,28 +1,27 @@
 // The loops over the whole vocabulary: maximum, exponentials, sums above a floor, the k largest.
 //
-// A sum runs in sixteen lanes over blocks of fixed size, so its additions have one order, and the
-// token drawn by it is the same on every CPU. Rows must be `padded`.
+// The loops themselves are kernels. A sum runs in sixteen lanes over blocks of fixed size, so its
+// additions have one order, and the token drawn by it is the same on every CPU. Rows must be
+// `padded`.
 #pragma once
 
 #include <cstddef>
 #include <span>
 #include <vector>
 
+#include "kernels/kernel_table.h"
+
 namespace rwkvcpp {
 
-inline constexpr std::size_t kSumBlock = 512;  // tokens per partial sum: 32 additions in a lane
+using kernels::kSumBlock;
+using kernels::Maximum;
 
 /// `n` rounded up to whole blocks.
 constexpr std::size_t padded(std::size_t n) noexcept {
   return (n + kSumBlock - 1) / kSumBlock * kSumBlock;
 }
 
-struct Maximum {
-  float value;       // of the numbers; -inf when none is above it
-  bool all_numbers;  // no entry is NaN
-};
-
-Maximum find_maximum(std::span<const float> row) noexcept;
+Maximum find_maximum(std::span<const float> row);
 
 /// Sums over a row: of each block, and of all.
 struct Mass {

@@ -29,7 +29,7 @@ INCLUDES = {
     "ops/cpu": ("ops/", "quant/", "core/", "kernels/dispatch.h", "kernels/kernel_table.h"),
     "model": ("model/", "ops/ops.h", "ops/tensor.h", "ops/device.h", "io/", "quant/", "core/"),
     "text": ("text/", "core/"),
-    "sampling": ("sampling/", "core/", "kernels/dispatch.h"),
+    "sampling": ("sampling/", "core/", "kernels/dispatch.h", "kernels/kernel_table.h"),
     "bindings": ("bindings/", "core/", "quant/", "kernels/", "io/", "ops/", "model/", "text/",
                  "sampling/"),
 }  # fmt: skip

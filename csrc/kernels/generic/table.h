@@ -6,6 +6,7 @@
 #include "kernels/generic/norm.h"
 #include "kernels/generic/peak.h"
 #include "kernels/generic/quantize.h"
+#include "kernels/generic/vocabulary.h"
 #include "kernels/generic/wkv4.h"
 #include "kernels/generic/wkv6.h"
 #include "kernels/generic/wkv7.h"
@@ -43,6 +44,7 @@ void fill_rows(KernelTable& table) noexcept {
   table.wkv4 = wkv4<S>;
   table.wkv6 = wkv6<S>;
   table.wkv7 = wkv7<S>;
+  fill_vocabulary<S>(table);
 }
 
 }  // namespace
