@@ -45,10 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        _leave_closed_pipe()
+        _drop_output()
         return PIPE_CLOSED
     except Exception as error:
-        return _report(error)
+        code = _report(error)
+        _drop_output_that_cannot_leave()
+        return code
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -101,7 +103,15 @@ def _sentence(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _leave_closed_pipe() -> None:
-    """The reader has gone (`rwkvcpp generate | head`); keep Python from complaining at exit."""
+def _drop_output_that_cannot_leave() -> None:
+    """A full disk keeps what was printed; Python would try again at exit, and exit with 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()
+
+
+def _drop_output() -> None:
+    """Nobody takes it (`rwkvcpp generate | head`): keep Python from complaining at exit."""
     with open(os.devnull, "w") as nowhere:  # noqa: PTH123 -- os.devnull is not a Path
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
