@@ -8,7 +8,7 @@ namespace rwkvcpp::kernels {
 
 struct CpuFeatures {
   bool avx2 = false;         // with FMA and F16C
-  bool avx_vnni = false;     // VNNI at 256 bits, as AVX-VNNI or as AVX-512VL
+  bool avx_vnni = false;     // VNNI at 256 bits without AVX-512
   bool avx512_vnni = false;  // with F, BW, DQ, VL
   bool neon = false;
   bool neon_dotprod = false;

@@ -12,6 +12,7 @@ KernelTable scalar_table(const KernelTable& parent) noexcept;
 #if defined(__x86_64__)
 KernelTable avx2_table(const KernelTable& parent) noexcept;
 KernelTable avxvnni_table(const KernelTable& parent) noexcept;
+KernelTable avxvnni_evex_table(const KernelTable& parent) noexcept;
 KernelTable avx512vnni_table(const KernelTable& parent) noexcept;
 #elif defined(__aarch64__)
 KernelTable neon_table(const KernelTable& parent) noexcept;
@@ -33,6 +34,7 @@ std::deque<KernelTable> make_tables() {
 #if defined(__x86_64__)
     {cpu.avx2, avx2_table},
     {cpu.avx_vnni, avxvnni_table},
+    {cpu.avx512_vnni, avxvnni_evex_table},  // for tests: what has it has the next as well
     {cpu.avx512_vnni, avx512vnni_table},
 #elif defined(__aarch64__)
     {cpu.neon, neon_table},

@@ -19,6 +19,7 @@ INCLUDES = {
     "kernels/avx2": ("kernels/generic/", "kernels/avx2/", "kernels/kernel_table.h", "quant/"),
     "kernels/avxvnni": ("kernels/generic/", "kernels/avx2/", "kernels/avxvnni/",
                         "kernels/kernel_table.h", "quant/"),
+    "kernels/avxvnni_evex": ("kernels/generic/", "kernels/avxvnni/", "kernels/kernel_table.h"),
     "kernels/avx512vnni": ("kernels/generic/", "kernels/avx2/", "kernels/avx512vnni/",
                            "kernels/kernel_table.h", "quant/"),
     "kernels/neon": ("kernels/generic/", "kernels/neon/", "kernels/kernel_table.h", "quant/"),

@@ -1,5 +1,5 @@
 // AVX2 with the four-way dot product of VNNI at 256 bits: Alder Lake (2021) and
-// Zen 5 as AVX-VNNI; the same operations at AVX-512VL's encoding elsewhere.
+// Zen 5 as AVX-VNNI; the same operations at AVX-512VL's encoding in avxvnni_evex.
 //
 // vpdpbusd takes unsigned by signed bytes without saturating. Signed codes become
 // unsigned by flipping the top bit (+ 128), which 128 times the sum of x takes back.
