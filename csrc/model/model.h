@@ -40,6 +40,7 @@ class Model {
   const Config& config() const noexcept { return config_; }
   const ModelOptions& options() const noexcept { return options_; }
   int n_threads() const noexcept { return ops_->n_threads(); }
+  std::uint64_t n_barriers() const noexcept { return ops_->n_barriers(); }
   std::uint64_t packed_bytes() const noexcept { return weights_.packed_bytes; }
   std::uint64_t bytes_per_token() const noexcept { return weights_.bytes_per_token; }
   const Format& main_format() const { return format(weights_.main_type()); }

@@ -1,7 +1,5 @@
 // Model and State: calls of every shape, wrong calls, wrong files. The numbers
 // themselves are checked against NumPy in tests/python.
-#include <unistd.h>
-
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
@@ -13,155 +11,23 @@
 #include "doctest.h"
 #include "model/model.h"
 #include "model/model_info.h"
-#include "model_bytes.h"
 #include "numeric.h"
+#include "random_model.h"
 
 namespace {
 
 namespace fs = std::filesystem;
 using namespace rwkvcpp;
-using rwkvcpp::testing::Bytes;
+using rwkvcpp::testing::ModelBuilder;
+using rwkvcpp::testing::ModelOnDisk;
+using rwkvcpp::testing::ModelSize;
 using rwkvcpp::testing::Random;
+using rwkvcpp::testing::rwkv4;
+using rwkvcpp::testing::rwkv7;
 
-constexpr std::size_t kVocab = 50;  // not a multiple of a tile's 16 outputs
-constexpr std::size_t kEmbd = 32;
-constexpr std::size_t kFfn = 64;
-constexpr std::size_t kRank = 8;
-constexpr std::size_t kLayers = 3;  // the first is special in version 7
-constexpr std::size_t kHeads = 2;
-
-struct Tensor {
-  std::string name;
-  std::vector<std::size_t> dims;  // fastest first, as files have them
-  std::vector<float> values;
-};
-
-/// A random model in rwkv.cpp's format, open to damage.
-class ModelBuilder {
- public:
-  Tensor& operator[](const std::string& name) {
-    const auto found = std::ranges::find(tensors_, name, &Tensor::name);
-    REQUIRE(found != tensors_.end());
-    return *found;
-  }
-  void remove(const std::string& name) {
-    std::erase_if(tensors_, [&](const Tensor& t) { return t.name == name; });
-  }
-  void add(const std::string& name, std::vector<std::size_t> dims, float centre = 0) {
-    std::size_t n = 1;
-    for (const std::size_t dim : dims) n *= dim;
-    tensors_.push_back({name, std::move(dims), random_.floats(n, centre - 0.5F, centre + 0.5F)});
-  }
-  void add_norm(const std::string& name) {
-    add(name + ".weight", {kEmbd}, 1);
-    add(name + ".bias", {kEmbd});
-  }
-
-  /// With half_matrices, whatever has two dimensions is F16.
-  std::string bytes(bool half_matrices = false) const {
-    Bytes file;
-    for (const std::uint32_t n : {0x67676d66U, 101U, unsigned{kVocab}, unsigned{kEmbd},
-                                  unsigned{kLayers}, half_matrices ? 1U : 0U}) {
-      file.number<std::uint32_t>(n);
-    }
-    for (const Tensor& tensor : tensors_) {
-      const bool half = half_matrices && tensor.dims.size() == 2;
-      append(file, tensor, format(half ? WeightType::kF16 : WeightType::kF32), half ? 1 : 0);
-    }
-    return file.str();
-  }
-
- private:
-  static void append(Bytes& file, const Tensor& tensor, const Format& format, std::uint32_t code) {
-    file.number(static_cast<std::uint32_t>(tensor.dims.size()));
-    file.number(static_cast<std::uint32_t>(tensor.name.size())).number(code);
-    for (const std::size_t dim : tensor.dims) file.number(static_cast<std::uint32_t>(dim));
-    std::string stored(format.row_bytes(tensor.values.size()), '\0');
-    format.quantize(tensor.values.data(), tensor.values.size(), stored.data());
-    file.text(tensor.name).text(stored);
-  }
-
-  std::vector<Tensor> tensors_;
-  Random random_{7};
-};
-
-void add_ends(ModelBuilder& model) {
-  model.add("emb.weight", {kEmbd, kVocab});
-  model.add_norm("blocks.0.ln0");
-  model.add_norm("ln_out");
-  model.add("head.weight", {kEmbd, kVocab});
-}
-
-void add_square_matrices(ModelBuilder& model, const std::string& att) {
-  for (const char* name : {"receptance", "key", "value", "output"}) {
-    model.add(att + name + ".weight", {kEmbd, kEmbd});
-  }
-}
-
-ModelBuilder rwkv7() {
-  ModelBuilder model;
-  add_ends(model);
-  for (std::size_t i = 0; i < kLayers; ++i) {
-    const std::string block = "blocks." + std::to_string(i);
-    const std::string att = block + ".att.";
-    for (const char* ln : {".ln1", ".ln2", ".att.ln_x"}) model.add_norm(block + ln);
-    model.add(att + "x_rwkvag", {kEmbd, 1, 6});
-    for (const char* low : {"w", "a", "v", "g"}) {
-      model.add(att + low + "1", {kEmbd, kRank});
-      model.add(att + low + "2", {kRank, kEmbd});
-    }
-    for (const char* name : {"w0", "a0", "v0", "k_k", "k_a"}) model.add(att + name, {kEmbd, 1, 1});
-    model.add(att + "r_k", {kEmbd / kHeads, kHeads});
-    add_square_matrices(model, att);
-    model.add(block + ".ffn.x_k", {kEmbd, 1, 1});
-    model.add(block + ".ffn.key.weight", {kEmbd, kFfn});
-    model.add(block + ".ffn.value.weight", {kFfn, kEmbd});
-  }
-  return model;
-}
-
-ModelBuilder rwkv4() {
-  ModelBuilder model;
-  add_ends(model);
-  for (std::size_t i = 0; i < kLayers; ++i) {
-    const std::string block = "blocks." + std::to_string(i);
-    const std::string att = block + ".att.";
-    for (const char* ln : {".ln1", ".ln2"}) model.add_norm(block + ln);
-    for (const char* name : {"time_mix_k", "time_mix_v", "time_mix_r"}) {
-      model.add(att + name, {kEmbd});
-    }
-    model.add(att + "time_decay", {kEmbd}, -1);  // stored after -exp(): negative
-    model.add(att + "time_first", {kEmbd});
-    add_square_matrices(model, att);
-    for (const char* name : {"time_mix_k", "time_mix_r"})
-      model.add(block + ".ffn." + name, {kEmbd});
-    model.add(block + ".ffn.key.weight", {kEmbd, kFfn});
-    model.add(block + ".ffn.receptance.weight", {kEmbd, kEmbd});
-    model.add(block + ".ffn.value.weight", {kFfn, kEmbd});
-  }
-  return model;
-}
-
-/// A file of its own, named tiny.bin, removed in the end.
-class ModelOnDisk {
- public:
-  explicit ModelOnDisk(const std::string& bytes) {
-    std::string name = (fs::temp_directory_path() / "rwkvcpp-XXXXXX").string();
-    folder_ = ::mkdtemp(name.data());
-    std::ofstream(path(), std::ios::binary) << bytes;
-  }
-  ~ModelOnDisk() { fs::remove_all(folder_); }
-  ModelOnDisk(const ModelOnDisk&) = delete;
-  ModelOnDisk& operator=(const ModelOnDisk&) = delete;
-
-  std::string path() const { return (folder_ / "tiny.bin").string(); }
-  std::unique_ptr<Model> load(const ModelOptions& options = {}) const {
-    return Model::load(path(), options);
-  }
-
- private:
-  fs::path folder_;
-};
+constexpr std::size_t kVocab = ModelSize{}.vocab;
+constexpr std::size_t kEmbd = ModelSize{}.embd;
+constexpr std::size_t kLayers = ModelSize{}.layers;
 
 std::unique_ptr<Model> loaded(const ModelBuilder& model, const ModelOptions& options = {}) {
   return ModelOnDisk(model.bytes()).load(options);
@@ -280,7 +146,7 @@ TEST_CASE("all logits are those of one token after the other") {
 }
 
 TEST_CASE("mapped and packed weights, one thread and three give the same bits") {
-  const ModelOnDisk file(rwkv7().bytes(/*half_matrices=*/true));
+  const ModelOnDisk file(rwkv7().bytes(WeightType::kF16));
   const std::vector<TokenId> prompt = tokens(20);
   const auto packed = file.load({.threads = 1});
   const auto mapped = file.load({.threads = 3, .mmap = true});
@@ -409,7 +275,7 @@ TEST_CASE("wrong options are refused before the file is read") {
 TEST_CASE("a state belongs to weights, whatever their types") {
   const ModelBuilder weights = rwkv7();
   const auto full = loaded(weights);
-  const auto half = ModelOnDisk(weights.bytes(/*half_matrices=*/true)).load();
+  const auto half = ModelOnDisk(weights.bytes(WeightType::kF16)).load();
   const auto state = full->initial_state();
   run(*full, *state, tokens(3));
   CHECK_NOTHROW(run(*half, *state, tokens(3)));
