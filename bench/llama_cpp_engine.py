@@ -1,7 +1,7 @@
 """llama.cpp, as vs_llama_cpp.py times it: llama_decode, called through llama_cpp's ctypes.
 
 RWKV's state lies in llama.cpp's memory of a context, one per sequence, and is cleared before each
-run. Logits are asked for after the last token only.
+run. Logits are asked for after the last token only; quality.py alone asks for all of them.
 """
 
 from __future__ import annotations
@@ -55,6 +55,11 @@ class Context:
     def logits(self, n_vocab: int) -> list[float]:
         return list(llama_cpp.llama_get_logits_ith(self._context, -1)[:n_vocab])
 
+    def all_logits(self, n_vocab: int) -> bytes:
+        """Float32 [n_tokens, n_vocab] of a decode() in which all tokens' logits were wanted."""
+        n_bytes = self._batch.n_tokens * n_vocab * ctypes.sizeof(ctypes.c_float)
+        return ctypes.string_at(llama_cpp.llama_get_logits(self._context), n_bytes)
+
 
 class Engine:
     def __init__(self, path: str, threads: int) -> None:
@@ -107,6 +112,16 @@ class Engine:
     def logits(self, n: int) -> list[float]:
         self.prefill(n)
         return self._single.logits(self._n_vocab)
+
+    def write_logits(self, windows: list[list[int]], path: str) -> None:
+        """Write the logits after each token of each window, float32, to a file."""
+        with Path(path).open("wb") as file:
+            for tokens in windows:
+                self._single.clear()
+                entries = [(token, i, 0, True) for i, token in enumerate(tokens)]
+                for start in range(0, len(entries), N_BATCH):
+                    self._single.decode(entries[start : start + N_BATCH])
+                    file.write(self._single.all_logits(self._n_vocab))
 
     def _tokens(self, n: int) -> list[int]:
         return [(7919 * i + 13) % self._n_vocab for i in range(n)]  # as rwkvcpp.speed makes them

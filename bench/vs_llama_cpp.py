@@ -47,7 +47,7 @@ class Worker:
         self._engine = engine
         self.facts: dict[str, Any] = self._answer()
 
-    def ask(self, method: str, *arguments: int) -> Any:
+    def ask(self, method: str, *arguments: Any) -> Any:
         """What the engine's method gives, once the machine is at rest."""
         time.sleep(REST)
         assert self._process.stdin is not None
@@ -282,11 +282,11 @@ def machine_facts(comparison: Comparison, args: argparse.Namespace) -> dict[str,
         "date": date.today().isoformat(),
         "engines": {name: facts["engine"] for name, facts in comparison.facts.items()},
         "llama_system_info": comparison.facts[THEIRS]["system_info"],
-        "command": shlex.join(["python", "bench/vs_llama_cpp.py", *_without_folders(sys.argv[1:])]),
+        "command": shlex.join(["python", "bench/vs_llama_cpp.py", *without_folders(sys.argv[1:])]),
     }
 
 
-def _without_folders(arguments: list[str]) -> list[str]:
+def without_folders(arguments: list[str]) -> list[str]:
     return [Path(a).name if "/" in a else a for a in arguments]
 
 
@@ -315,11 +315,15 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def check_llama_cpp(python: str) -> None:
+    probe = subprocess.run([python, "-c", "import llama_cpp"], capture_output=True)
+    if probe.returncode != 0:
+        raise SystemExit(INSTALL.format(python=python))
+
+
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
-    probe = subprocess.run([args.llama_python, "-c", "import llama_cpp"], capture_output=True)
-    if probe.returncode != 0:
-        raise SystemExit(INSTALL.format(python=args.llama_python))
+    check_llama_cpp(args.llama_python)
     comparisons = [compare(path, args) for path in args.models]
     machine, reports = machine_facts(comparisons[0], args), list(map(report, comparisons))
     if args.json:

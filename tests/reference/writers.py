@@ -19,6 +19,8 @@ from tests.reference.rwkv_numpy import detect_version, layer_count
 
 # (type name, rows of float32 [..., inputs]) -> blocks
 Quantize = Callable[[str, Tensor], bytes]
+# (GGUF name, tensor) -> type name
+TypeOf = Callable[[str, Tensor], str]
 
 FLOAT_TYPES = ("F32", "F16", "BF16")
 
@@ -132,6 +134,7 @@ def write_gguf(
     *,
     head_type: str | None = None,
     every_matrix: bool = False,
+    type_of: TypeOf | None = None,
     fused_lerps: bool = True,
     rescale_every: int = 0,
     vocabulary: Sequence[bytes] | None = None,
@@ -140,6 +143,7 @@ def write_gguf(
     """A GGUF v3 file of a v6 or v7 checkpoint.
 
     head_type: llama-quantize makes it Q6_K whatever the type of the rest.
+    type_of: another rule than the converter's.
     vocabulary: the bytes of every token, written as llama.cpp writes the World vocabulary.
     """
     version = detect_version(checkpoint)
@@ -151,9 +155,12 @@ def write_gguf(
     if vocabulary is not None:
         _add_vocabulary(writer, vocabulary)
     for name, tensor in to_gguf(checkpoint, fused_lerps=fused_lerps, rescale_every=rescale_every):
-        own = gguf_type(name, tensor, weight_type, every_matrix)
-        if name == "output.weight" and head_type is not None:
+        if type_of is not None:
+            own = type_of(name, tensor)
+        elif name == "output.weight" and head_type is not None:
             own = head_type
+        else:
+            own = gguf_type(name, tensor, weight_type, every_matrix)
         _add_tensor(writer, name, tensor, own, quantize)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -181,7 +188,8 @@ def _add_sizes(
     else:
         writer.add_decay_lora_rank(checkpoint[f"{att}w1"].shape[1])
         writer.add_iclr_lora_rank(checkpoint[f"{att}a1"].shape[1])
-        writer.add_value_residual_mix_lora_rank(checkpoint[f"{att}v1"].shape[1])
+        last = f"blocks.{layer_count(checkpoint) - 1}.att."  # layer 0 may have another's or none
+        writer.add_value_residual_mix_lora_rank(checkpoint[f"{last}v1"].shape[1])
         writer.add_gate_lora_rank(checkpoint[f"{att}g1"].shape[1])
 
 
