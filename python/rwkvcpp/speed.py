@@ -9,11 +9,12 @@ from statistics import median
 
 from rwkvcpp.model import Model
 from rwkvcpp.sampling import SamplingParams
+from rwkvcpp.state import State
 
 
 @dataclass(frozen=True)
 class Case:
-    """Something to time: run() gives seconds, or for a roof what it measured."""
+    """Something to time: run() gives seconds, or with no tokens what it measured, as a roof."""
 
     name: str
     run: Callable[[], float]
@@ -22,16 +23,16 @@ class Case:
     int8_ops: int = 0
 
     @property
-    def is_roof(self) -> bool:
-        return self.n_tokens == 0
+    def is_timed(self) -> bool:
+        return self.n_tokens > 0
 
 
 @dataclass(frozen=True)
 class Figure:
-    """The median of a case's runs, per second, and half the distance between the extremes."""
+    """The median of a case's runs, and half the distance between the extremes."""
 
     case: Case
-    value: float  # tokens/s, GB/s or Gop/s
+    value: float  # tokens/s, GB/s, Gop/s or a share
     spread: float
 
     def rate(self, amount: int) -> float:
@@ -51,7 +52,7 @@ def measure(
 def _run(case: Case, before: Callable[[Case], None]) -> float:
     before(case)
     result = case.run()
-    return result if case.is_roof else case.n_tokens / result
+    return case.n_tokens / result if case.is_timed else result
 
 
 def _figure(case: Case, values: Sequence[float]) -> Figure:
@@ -87,6 +88,34 @@ def generate_seconds(model: Model, n: int) -> float:
     begun = time.perf_counter()
     for _ in pieces:
         pass
+    return time.perf_counter() - begun
+
+
+def loop_share(model: Model, n: int) -> float:
+    """The share of the time of n generated tokens that is not the model's: Python, sampling, text.
+
+    What comes with each piece of text is forwarded once more at once, on a state of its own, so
+    that a neighbour's burst meets both; the median over the pieces counts.
+    """
+    session, state = model.session(), model.initial_state()
+    sampling = SamplingParams(seed=1)
+    pieces = session.generate([1], max_tokens=n, sampling=sampling, stop_tokens=())
+    n_fed, model_shares = 1, []
+    text: str | None = ""
+    while text is not None:
+        begun = time.perf_counter()
+        text = next(pieces, None)
+        generated = time.perf_counter() - begun
+        if drawn := session.tokens[n_fed:]:
+            n_fed += len(drawn)
+            model_shares.append(_forward_seconds(model, drawn, state) / generated)
+    return 1 - median(model_shares)
+
+
+def _forward_seconds(model: Model, tokens: Sequence[int], state: State) -> float:
+    begun = time.perf_counter()
+    for token in tokens:
+        model.forward([token], state)
     return time.perf_counter() - begun
 
 

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +18,8 @@ from bench.make_model import LAYERS_AND_WIDTH, make_model, official_sizes
 from bench.random_blocks import FILL, random_tensor
 from rwkvcpp.cli import main
 from rwkvcpp.roofs import token_work
+from rwkvcpp.sampling import Sampler
+from rwkvcpp.speed import loop_share
 from tests.reference.checkpoints import Sizes
 
 SMALL = Sizes(n_embd=256, n_ffn=1024, n_vocab=512)
@@ -52,6 +55,33 @@ def test_the_machine_stands_beside_the_figures(report):
     assert report["load"]["GB/s"] > 0
 
 
+def test_the_loop_has_a_share_of_a_generated_token(report):
+    assert -1 < report["loop"]["share"] < 1  # below 0 when a neighbour's burst met the model alone
+    assert report["loop"]["spread"] >= 0
+
+
+def test_the_share_of_the_loop_is_what_it_takes_beside_the_model(monkeypatch):
+    # A sampler that takes three times as long as the model: three quarters, whatever the machine.
+    model, seconds = rwkvcpp.Model(), []
+    forward_into, sample = rwkvcpp.Model.forward_into, Sampler.sample
+
+    def timed_forward(*args, **options):
+        begun = time.perf_counter()
+        forward_into(*args, **options)
+        seconds.append(time.perf_counter() - begun)
+
+    def slow_sample(sampler, logits):
+        token = sample(sampler, logits)
+        end = time.perf_counter() + 3 * seconds[-1]
+        while time.perf_counter() < end:
+            pass
+        return token
+
+    monkeypatch.setattr(rwkvcpp.Model, "forward_into", timed_forward)
+    monkeypatch.setattr(Sampler, "sample", slow_sample)
+    assert 0.6 < loop_share(model, 40) < 0.95
+
+
 def test_shares_follow_from_speeds_and_roofs(report):
     speeds = {speed["name"]: speed for speed in report["speeds"]}
     model = report["model"]
@@ -69,7 +99,7 @@ def test_the_table_says_the_same(capsys):
     assert main(["bench", *QUICK]) == 0
     out = capsys.readouterr().out
     for part in ("prefill 16", "decode", "generate", "batch of 3", "GB/s", "Gop/s", "of read roof",
-                 rwkvcpp.active_instruction_set()):  # fmt: skip
+                 "of a generated token", rwkvcpp.active_instruction_set()):  # fmt: skip
         assert part in out
 
 

@@ -63,7 +63,7 @@ IMPORTS = {
     },
     "__main__": {"cli"},
     "roofs": {"_core", "model"},
-    "speed": {"model", "sampling"},
+    "speed": {"model", "sampling", "state"},
     "cli": {"", "cli", "roofs", "speed"},  # "": what anybody can import from rwkvcpp itself
 }  # fmt: skip
 

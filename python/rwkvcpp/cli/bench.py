@@ -2,7 +2,8 @@
 
 Every figure is the median of runs that take turns, with half the distance between the fastest and
 the slowest beside it. The roofs, bandwidth of reading and rate of int8 operations, are measured
-between these runs. `generate` is decode with sampling and text.
+between these runs. `generate` is decode with sampling and text; the line above the table says how
+much of its time is not the model's.
 
 examples:
   rwkvcpp bench -m model.gguf
@@ -29,6 +30,7 @@ from rwkvcpp.speed import (
     batch_seconds,
     decode_seconds,
     generate_seconds,
+    loop_share,
     measure,
     prefill_seconds,
 )
@@ -61,7 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     model, load_seconds = _load_from_page_cache(args)
     work = token_work(model)
-    cases = [*_roofs(model), *_speeds(model, work, args)]
+    loop = Case("loop", lambda: loop_share(model, args.generate))
+    cases = [*_roofs(model), loop, *_speeds(model, work, args)]
     with _progress(len(cases) * (args.repeats + 1), quiet=args.quiet) as advance:
         figures = measure(cases, args.repeats, before_each=advance)
     report = _report(model, work, load_seconds, figures)
@@ -149,7 +152,7 @@ def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[Case], None]]:
 def _report(
     model: rwkvcpp.Model, work: Work, load_seconds: float, figures: list[Figure]
 ) -> dict[str, Any]:
-    read, int8, *speeds = figures
+    read, int8, loop, *speeds = figures
     rows = [_row(figure, read.value, int8.value if work.is_int8 else None) for figure in speeds]
     file_bytes = model.path.stat().st_size
     return {
@@ -168,6 +171,7 @@ def _report(
             "operations_per_token": work.decode_ops,
             "operations_per_prompt_token": work.prompt_ops,
         },
+        "loop": {"share": loop.value, "spread": loop.spread},
         "load": {"seconds": load_seconds, "GB/s": file_bytes / load_seconds / 1e9},
         "speeds": rows,
     }
@@ -206,7 +210,7 @@ def _percent(share: float | None) -> str:
 
 def _heading(report: dict[str, Any]) -> list[str]:
     model, load = report["model"], report["load"]
-    read, int8 = report["read_roof"], report["int8_roof"]
+    read, int8, loop = report["read_roof"], report["int8_roof"], report["loop"]
     return [
         f"{model['file']}: RWKV-{model['version']} {model['weight_type']}, "
         f"{model['bytes_read_per_token'] / 1e6:.1f} MB read per token",
@@ -215,4 +219,6 @@ def _heading(report: dict[str, Any]) -> list[str]:
         f"roofs: read {read['GB/s']:.1f} ± {read['spread']:.1f} GB/s, "
         f"int8 {int8['Gop/s']:.0f} ± {int8['spread']:.0f} Gop/s",
         f"load from the page cache: {load['seconds']:.2f} s, {load['GB/s']:.2f} GB/s",
+        f"Python, sampling and text: {100 * loop['share']:.1f} ± {100 * loop['spread']:.1f} % "
+        f"of a generated token",
     ]
