@@ -45,12 +45,11 @@ std::size_t GatedChannelMix::max_group_inputs() const noexcept {
 void GatedChannelMix::run(std::size_t layer, const Rows& x, Segments segments) {
   const Layer& p = layers_[layer];
   ops_.layer_norm(x, p.ln, normed_);
-  const ShiftMix mixes[] = {{p.mix_k, xk_}, {p.mix_r, xr_}};
-  ops_.token_shift(normed_, segments, p.shift_state, mixes);
+  ops_.token_shift(normed_, segments, p.shift_state);
 
   const Product products[] = {
-      {&p.key, xk_, hidden_, Epilogue::kReluSquared},
-      {&p.receptance, xr_, r_, Epilogue::kSigmoid},
+      {&p.key, {normed_, p.mix_k}, hidden_, Epilogue::kReluSquared},
+      {&p.receptance, {normed_, p.mix_r}, r_, Epilogue::kSigmoid},
   };
   ops_.matmul(products);
   ops_.matmul({.weight = &p.value, .x = hidden_, .y = x, .epilogue = Epilogue::kGatedAdd, .a = r_});

@@ -35,8 +35,6 @@ class GatedChannelMix {
   // [n_tokens, n_embd]
   Scratch& scratch_;
   const Rows& normed_ = scratch_.rows(n_embd_);
-  const Rows& xk_ = scratch_.rows(n_embd_);
-  const Rows& xr_ = scratch_.rows(n_embd_);
   const Rows& r_ = scratch_.rows(n_embd_);
   // [n_tokens, n_ffn]
   const Rows& hidden_ = scratch_.rows(n_ffn_);

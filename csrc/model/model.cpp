@@ -144,7 +144,7 @@ void Model::make_rows() {
   chosen_ = ops_->make_rows(kLogitRows, config_.n_embd);
   normed_ = ops_->make_rows(kLogitRows, config_.n_embd);
   logits_ = ops_->make_rows(kLogitRows, config_.n_vocab);
-  ops_->reserve(kChunkRows, std::max(layers_->max_group_inputs(), config_.n_embd));
+  ops_->reserve(kChunkRows, std::max(layers_->max_group_inputs(), config_.n_embd), config_.n_embd);
 }
 
 // Checks.

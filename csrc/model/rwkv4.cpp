@@ -90,9 +90,6 @@ class Rwkv4 final : public Layers {
   // [n_tokens, n_embd]
   Scratch& scratch_;
   const Rows& normed_ = scratch_.rows(n_embd_);
-  const Rows& xk_ = scratch_.rows(n_embd_);
-  const Rows& xv_ = scratch_.rows(n_embd_);
-  const Rows& xr_ = scratch_.rows(n_embd_);
   const Rows& r_ = scratch_.rows(n_embd_);
   const Rows& k_ = scratch_.rows(n_embd_);
   const Rows& v_ = scratch_.rows(n_embd_);
@@ -104,13 +101,12 @@ class Rwkv4 final : public Layers {
 void Rwkv4::time_mix(std::size_t layer, const Rows& x, Segments segments) {
   const TimeMix& p = att_[layer];
   ops_.layer_norm(x, p.ln, normed_);
-  const ShiftMix mixes[] = {{p.mix_k, xk_}, {p.mix_v, xv_}, {p.mix_r, xr_}};
-  ops_.token_shift(normed_, segments, p.shift_state, mixes);
+  ops_.token_shift(normed_, segments, p.shift_state);
 
   const Product projections[] = {
-      {&p.receptance, xr_, r_, Epilogue::kSigmoid},
-      {&p.key, xk_, k_},
-      {&p.value, xv_, v_},
+      {&p.receptance, {normed_, p.mix_r}, r_, Epilogue::kSigmoid},
+      {&p.key, {normed_, p.mix_k}, k_},
+      {&p.value, {normed_, p.mix_v}, v_},
   };
   ops_.matmul(projections);
   ops_.wkv4({.r = r_,

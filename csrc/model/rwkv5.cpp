@@ -97,10 +97,6 @@ class Rwkv5 final : public Layers {
   // [n_tokens, n_embd]
   Scratch& scratch_;
   const Rows& normed_ = scratch_.rows(config_.n_embd);
-  const Rows& xk_ = scratch_.rows(config_.n_embd);
-  const Rows& xv_ = scratch_.rows(config_.n_embd);
-  const Rows& xr_ = scratch_.rows(config_.n_embd);
-  const Rows& xg_ = scratch_.rows(config_.n_embd);
   const Rows& r_ = scratch_.rows(config_.n_embd);
   const Rows& k_ = scratch_.rows(config_.n_embd);
   const Rows& v_ = scratch_.rows(config_.n_embd);
@@ -112,17 +108,16 @@ class Rwkv5 final : public Layers {
 
 void Rwkv5::time_mix(std::size_t layer, const Rows& x, Segments segments) {
   const TimeMix& p = att_[layer];
-  const bool gated = p.has_gate();  // the gate comes last in both lists
+  const bool gated = p.has_gate();  // the gate comes last
 
   ops_.layer_norm(x, p.ln, normed_);
-  const ShiftMix mixes[] = {{p.mix_k, xk_}, {p.mix_v, xv_}, {p.mix_r, xr_}, {p.mix_g, xg_}};
-  ops_.token_shift(normed_, segments, p.shift_state, std::span(mixes).first(gated ? 4 : 3));
+  ops_.token_shift(normed_, segments, p.shift_state);
 
   const Product projections[] = {
-      {&p.receptance, xr_, r_},
-      {&p.key, xk_, k_},
-      {&p.value, xv_, v_},
-      {&p.gate, xg_, g_, Epilogue::kSilu},
+      {&p.receptance, {normed_, p.mix_r}, r_},
+      {&p.key, {normed_, p.mix_k}, k_},
+      {&p.value, {normed_, p.mix_v}, v_},
+      {&p.gate, {normed_, p.mix_g}, g_, Epilogue::kSilu},
   };
   ops_.matmul(std::span(projections).first(gated ? 4 : 3));
   ops_.wkv6({.r = r_,

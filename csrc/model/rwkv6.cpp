@@ -118,7 +118,6 @@ class Rwkv6 final : public Layers {
   Scratch& scratch_;
   const Rows& normed_ = scratch_.rows(config_.n_embd);
   const Rows& to_previous_ = scratch_.rows(config_.n_embd);  // p - x
-  const Rows& xx_ = scratch_.rows(config_.n_embd);
   std::array<const Rows*, kMixes> mixed_;
   const Rows& r_ = scratch_.rows(config_.n_embd);
   const Rows& k_ = scratch_.rows(config_.n_embd);
@@ -155,14 +154,14 @@ void Rwkv6::time_mix(std::size_t layer, const Rows& x, Segments segments) {
 
 /// x_q = x + (p - x) (maa_q + tanh(xx w1_q) w2_q) for q in w, k, v, r, g.
 void Rwkv6::mix_inputs(const TimeMix& p, Segments segments) {
-  const ShiftMix mixes[] = {{nullptr, to_previous_}, {p.maa_x, xx_}};
-  ops_.token_shift(normed_, segments, p.shift_state, mixes);
+  ops_.token_shift(normed_, segments, p.shift_state);
+  ops_.to_predecessor(to_previous_);
 
   Product down[kMixes];
   Product up[kMixes];
   for (std::size_t i = 0; i < kMixes; ++i) {
     const Rows z = low_mix_[i]->columns(0, p.mix_rank());
-    down[i] = {&p.maa_w1[i], xx_, z, Epilogue::kTanh};
+    down[i] = {&p.maa_w1[i], {normed_, p.maa_x}, z, Epilogue::kTanh};
     up[i] = {&p.maa_w2[i], z, *mixed_[i], Epilogue::kShiftMix, p.maa[i], normed_, to_previous_};
   }
   ops_.matmul(down);

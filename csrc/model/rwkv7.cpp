@@ -131,12 +131,6 @@ class Rwkv7 final : public Layers {
   // [n_tokens, n_embd]
   Scratch& scratch_;
   const Rows& normed_ = scratch_.rows(config_.n_embd);
-  const Rows& xr_ = scratch_.rows(config_.n_embd);
-  const Rows& xw_ = scratch_.rows(config_.n_embd);
-  const Rows& xk_ = scratch_.rows(config_.n_embd);
-  const Rows& xv_ = scratch_.rows(config_.n_embd);
-  const Rows& xa_ = scratch_.rows(config_.n_embd);
-  const Rows& xg_ = scratch_.rows(config_.n_embd);
   const Rows& r_ = scratch_.rows(config_.n_embd);
   const Rows& w_ = scratch_.rows(config_.n_embd);
   const Rows& k_ = scratch_.rows(config_.n_embd);
@@ -160,9 +154,7 @@ void Rwkv7::time_mix(std::size_t layer, const Rows& x, Segments segments) {
   const Rows& v = first ? v_first_ : v_;  // the first layer's values stay for the others
 
   ops_.layer_norm(x, p.ln, normed_);
-  const ShiftMix mixes[] = {{p.x_r, xr_}, {p.x_w, xw_}, {p.x_k, xk_},
-                            {p.x_v, xv_}, {p.x_a, xa_}, {p.x_g, xg_}};
-  ops_.token_shift(normed_, segments, p.shift_state, mixes);
+  ops_.token_shift(normed_, segments, p.shift_state);
   project(p, v, !first);
   ops_.wkv7({.r = r_,
              .decay = w_,
@@ -191,10 +183,10 @@ void Rwkv7::project(const TimeMix& p, const Rows& v, bool mix_values) {
   const Rows zv = low_v_.columns(0, p.v.rank());
 
   const Product first[] = {
-      {&p.receptance, xr_, r_}, {&p.key, xk_, k_},
-      {&p.value, xv_, v},       {&p.w.first, xw_, zw, Epilogue::kTanh},
-      {&p.a.first, xa_, za},    {&p.g.first, xg_, zg, Epilogue::kSigmoid},
-      {&p.v.first, xv_, zv},
+      {&p.receptance, {normed_, p.x_r}, r_}, {&p.key, {normed_, p.x_k}, k_},
+      {&p.value, {normed_, p.x_v}, v},       {&p.w.first, {normed_, p.x_w}, zw, Epilogue::kTanh},
+      {&p.a.first, {normed_, p.x_a}, za},    {&p.g.first, {normed_, p.x_g}, zg, Epilogue::kSigmoid},
+      {&p.v.first, {normed_, p.x_v}, zv},
   };
   const Product second[] = {
       {&p.w.second, zw, w_, Epilogue::kDecay7, p.w0},
@@ -209,9 +201,8 @@ void Rwkv7::project(const TimeMix& p, const Rows& v, bool mix_values) {
 void Rwkv7::channel_mix(std::size_t layer, const Rows& x, Segments segments) {
   const ChannelMix& p = layers_[layer].ffn;
   ops_.layer_norm(x, p.ln, normed_);
-  const ShiftMix mix = {p.x_k, xk_};
-  ops_.token_shift(normed_, segments, p.shift_state, {&mix, 1});
-  ops_.matmul({&p.key, xk_, hidden_, Epilogue::kReluSquared});
+  ops_.token_shift(normed_, segments, p.shift_state);
+  ops_.matmul({&p.key, {normed_, p.x_k}, hidden_, Epilogue::kReluSquared});
   ops_.matmul({&p.value, hidden_, x, Epilogue::kAdd});
 }
 

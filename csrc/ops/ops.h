@@ -33,21 +33,26 @@ enum class Epilogue : std::uint8_t {
 };
 inline constexpr std::size_t kEpilogues = 12;
 
+/// What a product reads: rows as they are, or behind token shift (mu given): each row
+/// x mixed with its predecessor p (Ops::token_shift), x + (p - x) mu.
+struct ProductInput {
+  Rows rows;
+  const float* mu = nullptr;
+
+  ProductInput(const Rows& x = {}, const float* mix = nullptr) : rows(x), mu(mix) {}
+  bool operator==(const ProductInput& other) const noexcept {
+    return rows.data == other.rows.data && mu == other.mu;
+  }
+};
+
 struct Product {
   const Matrix* weight;
-  Rows x;
+  ProductInput x;
   Rows y;
   Epilogue epilogue = Epilogue::kStore;
   const float* bias = nullptr;
   Rows a = {};
   Rows b = {};
-};
-
-/// Token shift of one input: out = x + (p - x) mu with p the previous token's x;
-/// mu null: out = p - x.
-struct ShiftMix {
-  const float* mu;
-  Rows out;
 };
 
 struct Norm {
@@ -105,16 +110,19 @@ class Ops {
   // Memory.
   virtual Matrix upload(const MatrixSource& source) = 0;
   virtual Rows make_rows(std::size_t n_rows, std::size_t n_cols) = 0;  // lives as long as the Ops
-  /// Announces the largest call to come: rows, and the widths of the distinct
-  /// inputs of the widest group of products, added up.
-  virtual void reserve(std::size_t max_rows, std::size_t max_group_inputs) = 0;
+  /// Announces the largest call to come: rows, the widths of the distinct inputs of the
+  /// widest group of products, added up, and the width of token shift.
+  virtual void reserve(std::size_t max_rows, std::size_t max_group_inputs,
+                       std::size_t shift_width) = 0;
 
   // Rows.
   virtual void layer_norm(Rows x, const Norm& norm, Rows out) = 0;
-  /// Mixes each row of x with the one before it (the state's at `offset`, for a
-  /// segment's first), then leaves the segment's last row in the state.
-  virtual void token_shift(Rows x, Segments segments, std::size_t offset,
-                           std::span<const ShiftMix> mixes) = 0;
+  /// Gives each row of x its predecessor: the row before it, or for a segment's first
+  /// what the state has at `offset`, where the segment's last row is left. Holds until
+  /// the next call; products mix as they read (ProductInput).
+  virtual void token_shift(Rows x, Segments segments, std::size_t offset) = 0;
+  /// out = predecessor - x, of the rows last shifted.
+  virtual void to_predecessor(Rows out) = 0;
   virtual void scale(Rows x, float factor) = 0;
   virtual void gather(Rows x, std::span<const std::size_t> rows, Rows out) = 0;
 

@@ -26,7 +26,7 @@ std::vector<float> product(Ops& ops, const Matrix& matrix) {
   for (std::size_t r = 0; r < 3; ++r) {
     for (std::size_t i = 0; i < kIn; ++i) x.row(r)[i] = random.uniform(-1, 1);
   }
-  ops.reserve(3, kIn);
+  ops.reserve(3, kIn, kIn);
   ops.matmul({&matrix, x, y});
   std::vector<float> result;
   for (std::size_t r = 0; r < 3; ++r) result.insert(result.end(), y.row(r), y.row(r) + kOut);

@@ -87,6 +87,17 @@ struct Avx512Vnni {
   /// Makes the compiler believe that v changes here, for benchmarks.
   static void touch(I& v) noexcept { asm volatile("" : "+v"(v)); }
   static Bytes or_field(Bytes a, Bytes b) noexcept { return _mm512_or_si512(a, b); }
+  static Bytes flip_signs(Bytes v) noexcept {
+    return _mm512_xor_si512(v, _mm512_set1_epi8(static_cast<char>(0x80)));
+  }
+  static I dot4(I sum, Bytes codes, Bytes x) noexcept {
+    return _mm512_dpbusd_epi32(sum, codes, x);
+  }
+  static __m512i broadcast4(const std::int8_t* x) noexcept {
+    std::int32_t four;
+    std::memcpy(&four, x, sizeof four);
+    return _mm512_set1_epi32(four);
+  }
   static I bytes_as_int(Bytes v) noexcept { return v; }
 
   // Two chains halve the wait for the sum; integer sums may be cut anywhere.
@@ -111,11 +122,6 @@ struct Avx512Vnni {
  private:
   static __m256i load_256(const void* p) noexcept {
     return _mm256_loadu_si256(static_cast<const __m256i*>(p));
-  }
-  static __m512i broadcast4(const std::int8_t* x) noexcept {
-    std::int32_t four;
-    std::memcpy(&four, x, sizeof four);
-    return _mm512_set1_epi32(four);
   }
 };
 

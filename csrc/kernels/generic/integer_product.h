@@ -10,10 +10,13 @@
 namespace rwkvcpp::kernels {
 namespace {
 
-/// One block's exact integer sum for S::kLanes outputs.
+/// One block's exact integer sum for S::kLanes outputs. Always inlined: sub-scales then stay in
+/// registers from row to row.
 template <class S, class F>
-typename S::I block_sum(const typename F::Tile& tile, std::size_t sub, std::size_t lane,
-                        const typename S::Bytes (&codes)[8], const ActivationBlock& x) noexcept {
+[[gnu::always_inline]] inline typename S::I block_sum(const typename F::Tile& tile, std::size_t sub,
+                                                      std::size_t lane,
+                                                      const typename S::Bytes (&codes)[8],
+                                                      const ActivationBlock& x) noexcept {
   if constexpr (F::kSigned) {
     return S::template dot_signed<8>(codes, x.values, x.sum);
   } else if constexpr (F::kHalfScales) {

@@ -24,16 +24,28 @@ void matmul(const MatmulArgs& a) noexcept {
   for (std::size_t tile = 0; tile < a.n_tiles; ++tile) rows_of_tile<S, Product>(a, tile, 0);
 }
 
-/// The same, whole panels by the wide kernel: all tiles meet a panel while it is in cache.
+/// Panels of `rows` from `row` on by the wide kernel, `panels` at a time; the next row. All
+/// tiles meet a panel while it is in cache.
+template <class Wide, std::size_t rows, std::size_t panels>
+std::size_t wide_panels(const MatmulArgs& a, std::size_t n_tiles, std::size_t row) noexcept {
+  for (; row + rows * panels <= a.n_rows; row += rows * panels) {
+    for (std::size_t t = 0; t < n_tiles; t += Wide::kTiles) {
+      Wide::template tile_rows<rows, panels>(a, t, row);
+    }
+  }
+  return row;
+}
+
+/// The same by the wide kernel, but for the last few rows and an odd tile.
 template <class S, class F>
 void matmul_wide(const MatmulArgs& a) noexcept {
   using Wide = WideIntegerProduct<S, F>;
+  constexpr std::size_t rows = S::kMaxRows;
   const std::size_t paired = a.n_tiles / Wide::kTiles * Wide::kTiles;
-  const std::size_t whole = a.n_rows / S::kMaxRows * S::kMaxRows;
-  for (std::size_t row = 0; row < whole; row += S::kMaxRows) {
-    for (std::size_t t = 0; t < paired; t += Wide::kTiles) Wide::tile_rows(a, t, row);
-  }
-  for (std::size_t t = 0; t < paired; ++t) rows_of_tile<S, IntegerProduct<S, F>>(a, t, whole);
+  std::size_t row = wide_panels<Wide, rows, 4>(a, paired, 0);
+  row = wide_panels<Wide, rows, 1>(a, paired, row);
+  row = wide_panels<Wide, rows / 2, 1>(a, paired, row);
+  for (std::size_t t = 0; t < paired; ++t) rows_of_tile<S, IntegerProduct<S, F>>(a, t, row);
   for (std::size_t t = paired; t < a.n_tiles; ++t) {
     rows_of_tile<S, IntegerProduct<S, F>>(a, t, 0);
   }

@@ -1,8 +1,10 @@
-// Two tile rows times a whole panel of int8 activations: what a row of x costs to
-// broadcast is paid once for 32 outputs, and the sums wait in cache while the codes of
-// both tiles stay in registers. For instruction sets with registers for it (S::kWide).
+// Two tile rows times whole panels of int8 activations: what a row of x costs to
+// broadcast is paid once for 32 outputs, what the codes cost to decode once for up to
+// four panels, and the sums wait in cache while the codes of both tiles stay in
+// registers. For instruction sets with registers for it (S::kWide).
 #pragma once
 
+#include <bit>
 #include <cstring>
 
 #include "kernels/generic/integer_product.h"
@@ -14,52 +16,109 @@ template <class S, class F>
 struct WideIntegerProduct {
   static constexpr std::size_t kTiles = 2;
 
+  template <std::size_t rows, std::size_t panels>
   static void tile_rows(const MatmulArgs& a, std::size_t tile, std::size_t row) noexcept {
     static_assert(S::kLanes == kTileRows);
-    constexpr std::size_t rows = S::kMaxRows;
     const auto* first = static_cast<const typename F::Tile*>(a.tiles) + tile * a.n_units;
     const auto* second = first + a.n_units;
     const std::size_t n_blocks = a.n_units * F::kSubBlocks;
     const auto* x = static_cast<const ActivationBlock*>(a.x) + row * n_blocks;
-    alignas(64) float sums[rows][kTiles][kTileRows] = {};
+    alignas(64) float sums[panels * rows][kTiles][kTileRows] = {};
     for (std::size_t unit = 0; unit < a.n_units; ++unit) {
       prefetch_after(first + unit);
       prefetch_after(second + unit);
       for (std::size_t sub = 0; sub < F::kSubBlocks; ++sub, x += rows) {
-        add_blocks(first[unit], second[unit], sub, x, sums);
+        const Block block(first[unit], second[unit], sub);
+        for (std::size_t p = 0; p < panels; ++p) {
+          block.template add_to<rows>(sums + p * rows, x + p * rows * n_blocks);
+        }
       }
     }
-    for (std::size_t r = 0; r < rows; ++r) {
+    for (std::size_t r = 0; r < panels * rows; ++r) {
       std::memcpy(a.y + (row + r) * a.y_stride + tile * kTileRows, sums[r], sizeof sums[r]);
     }
   }
 
  private:
+  static constexpr int kOffset =
+      F::kSigned ? 128 : F::kOffset;  // signed codes: flipped to unsigned
+  static constexpr std::size_t kHalves = F::kHalfScales ? 2 : 1;
+  static constexpr std::size_t kChains = 2 / kHalves;  // of a sum: they halve the wait for it
   using Floats = float[kTiles][kTileRows];
 
-  static void add_blocks(const typename F::Tile& first, const typename F::Tile& second,
-                         std::size_t sub, const ActivationBlock* x, Floats* sums) noexcept {
+  /// One block column of both tiles, decoded.
+  struct Block {
     typename S::Bytes codes[kTiles][8];
-    F::template codes<S>(first, sub, 0, codes[0]);
-    F::template codes<S>(second, sub, 0, codes[1]);
-    const typename S::F scales[] = {F::template scales<S>(first, 0),
-                                    F::template scales<S>(second, 0)};
-#pragma GCC unroll 1
-    for (std::size_t r = 0; r < S::kMaxRows; ++r) {
-      const auto sum0 = S::to_float(block_sum<S, F>(first, sub, 0, codes[0], x[r]));
-      const auto sum1 = S::to_float(block_sum<S, F>(second, sub, 0, codes[1], x[r]));
-      const auto scale = S::set(x[r].scale);
-      auto total0 = S::fma(S::mul(sum0, scales[0]), scale, S::load(sums[r][0]));
-      auto total1 = S::fma(S::mul(sum1, scales[1]), scale, S::load(sums[r][1]));
-      if constexpr (F::kHasMinimum) {
-        const auto sum = S::set(x[r].scaled_sum);
-        total0 = S::fma(F::template minimums<S>(first, 0), sum, total0);
-        total1 = S::fma(F::template minimums<S>(second, 0), sum, total1);
-      }
-      S::store(sums[r][0], total0);
-      S::store(sums[r][1], total1);
+    typename S::F scales[kTiles], minimums[kTiles];
+    typename S::I sub_scales[kTiles][kHalves];
+
+    Block(const typename F::Tile& first, const typename F::Tile& second, std::size_t sub) noexcept {
+      load(first, sub, 0);
+      load(second, sub, 1);
     }
-  }
+
+    void load(const typename F::Tile& tile, std::size_t sub, std::size_t t) noexcept {
+      F::template codes<S>(tile, sub, 0, codes[t]);
+      scales[t] = F::template scales<S>(tile, 0);
+      if constexpr (F::kHasMinimum) minimums[t] = F::template minimums<S>(tile, 0);
+      if constexpr (F::kSigned) {
+#pragma GCC unroll 8
+        for (auto& four : codes[t]) four = S::flip_signs(four);
+      }
+      if constexpr (F::kHalfScales) {
+        sub_scales[t][0] = F::template sub_scales<S>(tile, sub, 0, 0);
+        sub_scales[t][1] = F::template sub_scales<S>(tile, sub, 1, 0);
+      }
+    }
+
+    template <std::size_t rows>
+    void add_to(Floats* sums, const ActivationBlock* x) const noexcept {
+#pragma GCC unroll 1
+      for (std::size_t r = 0; r < rows; ++r) {
+        typename S::I dots[kTiles];
+        dot(x[r], dots);
+        const auto scale = S::set(x[r].scale);
+#pragma GCC unroll 2
+        for (std::size_t t = 0; t < kTiles; ++t) {
+          auto total = S::load(sums[r][t]);
+          total = S::fma(S::mul(S::to_float(dots[t]), scales[t]), scale, total);
+          if constexpr (F::kHasMinimum) {
+            total = S::fma(minimums[t], S::set(x[r].scaled_sum), total);
+          }
+          S::store(sums[r][t], total);
+        }
+      }
+    }
+
+    /// The exact integer sums of a block, for both tiles.
+    void dot(const ActivationBlock& x, typename S::I (&out)[kTiles]) const noexcept {
+#pragma GCC unroll 2
+      for (std::size_t half = 0; half < kHalves; ++half) {
+        constexpr std::size_t n = 8 / kHalves;
+        typename S::I sums[kTiles][2];
+        sums[0][0] = sums[1][0] = minus_offset(x, half);
+        sums[0][1] = sums[1][1] = S::set_int(0);
+#pragma GCC unroll 8
+        for (std::size_t i = 0; i < n; ++i) {
+          const std::size_t g = half * n + i;
+          const auto four = S::broadcast4(x.values + 4 * g);
+          sums[0][i % kChains] = S::dot4(sums[0][i % kChains], codes[0][g], four);
+          sums[1][i % kChains] = S::dot4(sums[1][i % kChains], codes[1][g], four);
+        }
+#pragma GCC unroll 2
+        for (std::size_t t = 0; t < kTiles; ++t) {
+          auto sum = kChains > 1 ? S::add(sums[t][0], sums[t][1]) : sums[t][0];
+          if constexpr (F::kHalfScales) sum = S::mul(sum, sub_scales[t][half]);
+          out[t] = half == 0 ? sum : S::add(out[t], sum);
+        }
+      }
+    }
+
+    static typename S::I minus_offset(const ActivationBlock& x, std::size_t half) noexcept {
+      if constexpr (kOffset == 0) return S::set_int(0);
+      return S::set_int(-kOffset * (F::kHalfScales ? x.half_sum[half] : x.sum));
+    }
+  };
 };
 
 }  // namespace

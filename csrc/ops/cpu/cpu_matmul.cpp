@@ -28,16 +28,18 @@ std::size_t tiles_per_piece(const Matrix& weight, std::size_t n_rows) {
 
 }  // namespace
 
-void CpuOps::reserve(std::size_t max_rows, std::size_t max_group_inputs) {
+void CpuOps::reserve(std::size_t max_rows, std::size_t max_group_inputs, std::size_t shift_width) {
   workers_.clear();
   for (int i = 0; i < pool_.n_threads(); ++i) {
     const std::size_t outputs =
         kTileRows * std::max(kTilesOfManyRows * max_rows, kMaxTiles * kManyRows);
-    workers_.push_back({AlignedBuffer(outputs * sizeof(float)), AlignedBuffer(largest_tile_row_)});
+    workers_.push_back({AlignedBuffer(outputs * sizeof(float)), AlignedBuffer(largest_tile_row_),
+                        AlignedBuffer(table_.max_rows * shift_width * sizeof(float))});
   }
   const std::size_t n_blocks = max_rows * (max_group_inputs / kBlock + 1);
   int8_inputs_ = AlignedBuffer(n_blocks * sizeof(ActivationBlock));
   float_inputs_ = AlignedBuffer(max_rows * max_group_inputs * sizeof(float));
+  carried_ = AlignedBuffer(max_rows * shift_width * sizeof(float));
   inputs_.reserve(32);
   panels_.reserve(max_rows);
   pieces_.reserve(1 << 16);
@@ -49,8 +51,7 @@ bool CpuOps::needs_int8(const Product& product) const noexcept {
 }
 
 const CpuOps::Input& CpuOps::input_of(const Product& product) const noexcept {
-  return *std::ranges::find_if(inputs_,
-                               [&](const Input& i) { return i.rows.data == product.x.data; });
+  return *std::ranges::find(inputs_, product.x, &Input::x);
 }
 
 /// Lists the distinct inputs, and gives each the forms that its products read.
@@ -59,45 +60,58 @@ void CpuOps::list_inputs(std::span<const Product> group) {
   auto* next_blocks = int8_inputs_.as<ActivationBlock>();
   auto* next_floats = float_inputs_.as<float>();
   for (const Product& p : group) {
-    auto input =
-        std::ranges::find_if(inputs_, [&](const Input& i) { return i.rows.data == p.x.data; });
+    const Rows& rows = p.x.rows;
+    auto input = std::ranges::find(inputs_, p.x, &Input::x);
     if (input == inputs_.end()) input = inputs_.insert(input, Input{p.x, nullptr, nullptr});
     if (needs_int8(p)) {
       if (input->blocks != nullptr) continue;
       input->blocks = next_blocks;
-      next_blocks += p.x.n_rows * input->n_blocks();
+      next_blocks += rows.n_rows * input->n_blocks();
     } else if (input->floats == nullptr) {
-      input->floats = p.x.n_rows == 1 ? p.x.data : next_floats;  // one row is a panel as it is
-      next_floats += p.x.n_rows * p.x.n_cols;
+      const bool is_panel = rows.n_rows == 1 && p.x.mu == nullptr;  // as it is
+      input->floats = is_panel ? rows.data : next_floats;
+      next_floats += rows.n_rows * rows.n_cols;
     }
   }
 }
 
-void CpuOps::pack_panel(const Input& input, std::size_t first, std::size_t n_rows) {
-  const Rows& x = input.rows;
+/// A panel's rows, behind token shift where the products want them so.
+Rows CpuOps::rows_of_panel(const ProductInput& x, const Panel& panel, int worker) {
+  const Rows& rows = x.rows;
+  if (x.mu == nullptr) return {rows.row(panel.first), panel.n_rows, rows.n_cols, rows.stride};
+  const Rows mixed{workers_[static_cast<std::size_t>(worker)].mixed.as<float>(), panel.n_rows,
+                   rows.n_cols, rows.n_cols};
+  for (std::size_t r = 0; r < panel.n_rows; ++r) {
+    const std::size_t row = panel.first + r;
+    table_.token_shift({rows.row(row), previous_[row], x.mu, rows.n_cols, mixed.row(r)});
+  }
+  return mixed;
+}
+
+void CpuOps::pack_panel(const Input& input, const Panel& panel, int worker) {
+  const Rows x = rows_of_panel(input.x, panel, worker);
   if (input.blocks != nullptr) {
-    for (std::size_t r = 0; r < n_rows; ++r) {
-      table_.quantize(x.row(first + r), input.n_blocks(),
-                      input.blocks + first * input.n_blocks() + r, n_rows);
+    ActivationBlock* blocks = input.blocks + panel.first * input.n_blocks();
+    for (std::size_t r = 0; r < panel.n_rows; ++r) {
+      table_.quantize(x.row(r), input.n_blocks(), blocks + r, panel.n_rows);
     }
   }
   if (input.floats != nullptr && input.floats != x.data) {
-    table_.interleave(x.row(first), x.stride, n_rows, x.n_cols, input.floats + first * x.n_cols);
+    table_.interleave(x.data, x.stride, x.n_rows, x.n_cols, input.floats + panel.first * x.n_cols);
   }
 }
 
 void CpuOps::pack_inputs(std::span<const Product> group) {
   list_inputs(group);
-  const std::size_t n_rows = group.front().x.n_rows;
+  const std::size_t n_rows = group.front().x.rows.n_rows;
   panels_.clear();
   for (std::size_t row = 0; row < n_rows; row += panels_.back().n_rows) {
     panels_.push_back({row, kernels::panel_rows(row, n_rows, table_.max_rows)});
   }
   std::size_t n_floats = 0;
-  for (const Input& input : inputs_) n_floats += n_rows * input.rows.n_cols;
-  const auto pack = [&](std::size_t piece, int) {
-    const Panel& panel = panels_[piece % panels_.size()];
-    pack_panel(inputs_[piece / panels_.size()], panel.first, panel.n_rows);
+  for (const Input& input : inputs_) n_floats += n_rows * input.x.rows.n_cols;
+  const auto pack = [&](std::size_t piece, int worker) {
+    pack_panel(inputs_[piece / panels_.size()], panels_[piece % panels_.size()], worker);
   };
   const std::size_t n_pieces = inputs_.size() * panels_.size();
   if (n_floats >= kWorthSharing) {
@@ -111,7 +125,7 @@ void CpuOps::cut_into_pieces(std::span<const Product> group) {
   pieces_.clear();
   for (std::size_t i = 0; i < group.size(); ++i) {
     const Matrix& weight = *group[i].weight;
-    const std::size_t step = tiles_per_piece(weight, group[i].x.n_rows);
+    const std::size_t step = tiles_per_piece(weight, group[i].x.rows.n_rows);
     for (std::size_t tile = 0; tile < weight.n_tiles(); tile += step) {
       pieces_.push_back({i, tile, std::min(weight.n_tiles(), tile + step)});
     }
@@ -138,7 +152,7 @@ void CpuOps::multiply(const Product& p, const Input& input, const Piece& piece, 
   args.tiles = packed_tiles(weight, piece.begin, n_tiles, scratch.tiles.data());
   args.n_tiles = n_tiles;
   args.n_units = weight.n_units();
-  args.n_rows = p.x.n_rows;
+  args.n_rows = p.x.rows.n_rows;
   args.y = direct ? p.y.data + first : scratch.products.as<float>();
   args.y_stride = direct ? p.y.stride : n_tiles * kTileRows;
   const auto type = static_cast<std::size_t>(weight.format->type);

@@ -12,6 +12,7 @@ namespace rwkvcpp {
 namespace {
 
 constexpr std::size_t kWorthSharing = 16384;  // elements; less costs more than a barrier
+constexpr std::size_t kAliasing = 2048;       // bytes: rows a multiple apart share few cache sets
 
 }  // namespace
 
@@ -29,7 +30,8 @@ Matrix CpuOps::upload(const MatrixSource& source) {
 }
 
 Rows CpuOps::make_rows(std::size_t n_rows, std::size_t n_cols) {
-  const std::size_t stride = round_up(n_cols, kTileRows);
+  std::size_t stride = round_up(n_cols, kTileRows);
+  if (stride * sizeof(float) % kAliasing == 0) stride += kTileRows;
   rows_.emplace_back(n_rows * stride * sizeof(float));
   return {rows_.back().as<float>(), n_rows, n_cols, stride};
 }
@@ -50,20 +52,23 @@ void CpuOps::layer_norm(Rows x, const Norm& norm, Rows out) {
   });
 }
 
-void CpuOps::token_shift(Rows x, Segments segments, std::size_t offset,
-                         std::span<const rwkvcpp::ShiftMix> mixes) {
+void CpuOps::token_shift(Rows x, Segments segments, std::size_t offset) {
+  shifted_ = x;
+  const std::size_t bytes = x.n_cols * sizeof(float);
+  float* carried = carried_.as<float>();
   for (const Segment& s : segments) {
-    previous_[s.begin] = s.state + offset;
+    std::memcpy(carried, s.state + offset, bytes);
+    std::memcpy(s.state + offset, x.row(s.begin + s.n_rows - 1), bytes);
+    previous_[s.begin] = carried;
     for (std::size_t i = 1; i < s.n_rows; ++i) previous_[s.begin + i] = x.row(s.begin + i - 1);
+    carried += x.n_cols;
   }
-  for_rows(x.n_rows, x.n_cols * mixes.size(), [&](std::size_t row) {
-    for (const rwkvcpp::ShiftMix& mix : mixes) {
-      table_.token_shift({x.row(row), previous_[row], mix.mu, x.n_cols, mix.out.row(row)});
-    }
+}
+
+void CpuOps::to_predecessor(Rows out) {
+  for_rows(out.n_rows, out.n_cols, [&](std::size_t row) {
+    table_.token_shift({shifted_.row(row), previous_[row], nullptr, out.n_cols, out.row(row)});
   });
-  for (const Segment& s : segments) {
-    std::memcpy(s.state + offset, x.row(s.begin + s.n_rows - 1), x.n_cols * sizeof(float));
-  }
 }
 
 void CpuOps::scale(Rows x, float factor) {

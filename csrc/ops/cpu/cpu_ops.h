@@ -17,11 +17,12 @@ class CpuOps final : public Ops {
 
   Matrix upload(const MatrixSource& source) override;
   Rows make_rows(std::size_t n_rows, std::size_t n_cols) override;
-  void reserve(std::size_t max_rows, std::size_t max_group_inputs) override;
+  void reserve(std::size_t max_rows, std::size_t max_group_inputs,
+               std::size_t shift_width) override;
 
   void layer_norm(Rows x, const Norm& norm, Rows out) override;
-  void token_shift(Rows x, Segments segments, std::size_t offset,
-                   std::span<const rwkvcpp::ShiftMix> mixes) override;
+  void token_shift(Rows x, Segments segments, std::size_t offset) override;
+  void to_predecessor(Rows out) override;
   void scale(Rows x, float factor) override;
   void gather(Rows x, std::span<const std::size_t> rows, Rows out) override;
 
@@ -50,7 +51,8 @@ class CpuOps final : public Ops {
 
   bool needs_int8(const Product& product) const noexcept;
   void list_inputs(std::span<const Product> group);
-  void pack_panel(const Input& input, std::size_t first, std::size_t n_rows);
+  Rows rows_of_panel(const ProductInput& x, const Panel& panel, int worker);
+  void pack_panel(const Input& input, const Panel& panel, int worker);
   void pack_inputs(std::span<const Product> group);
   void cut_into_pieces(std::span<const Product> group);
   void multiply(const Product& product, const Input& input, const Piece& piece, int worker);
@@ -68,6 +70,10 @@ class CpuOps final : public Ops {
   std::vector<Input> inputs_;
   std::vector<Panel> panels_;
   std::vector<Piece> pieces_;
+
+  // Token shift: the rows last shifted, and where each one's predecessor is.
+  Rows shifted_;
+  AlignedBuffer carried_;  // predecessors that were in states
   std::vector<const float*> previous_;
 };
 

@@ -7,11 +7,11 @@
 namespace rwkvcpp {
 
 struct CpuOps::Input {
-  Rows rows;
+  ProductInput x;
   ActivationBlock* blocks;  // panels (kernel_table.h); null: nobody wants int8
   float* floats;            // panels; null: nobody wants floats
 
-  std::size_t n_blocks() const noexcept { return rows.n_cols / kBlock; }
+  std::size_t n_blocks() const noexcept { return x.rows.n_cols / kBlock; }
 };
 
 struct CpuOps::Panel {
@@ -26,6 +26,7 @@ struct CpuOps::Piece {
 struct CpuOps::Worker {
   AlignedBuffer products;  // of one piece, before the epilogue
   AlignedBuffer tiles;     // of a mapped matrix
+  AlignedBuffer mixed;     // a panel's rows behind token shift
 };
 
 }  // namespace rwkvcpp
