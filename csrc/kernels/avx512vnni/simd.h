@@ -36,6 +36,31 @@ struct Avx512Vnni {
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), no, yes);
   }
 
+  /// Sixteen rows of sixteen floats become its columns: pairs, fours, then quarters of registers.
+  static void transpose(F (&rows)[16]) noexcept {
+    F fours[16];
+    for (int i = 0; i < 16; i += 4) {
+      const __m512d low = _mm512_castps_pd(_mm512_unpacklo_ps(rows[i], rows[i + 1]));
+      const __m512d high = _mm512_castps_pd(_mm512_unpackhi_ps(rows[i], rows[i + 1]));
+      const __m512d low2 = _mm512_castps_pd(_mm512_unpacklo_ps(rows[i + 2], rows[i + 3]));
+      const __m512d high2 = _mm512_castps_pd(_mm512_unpackhi_ps(rows[i + 2], rows[i + 3]));
+      fours[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, low2));
+      fours[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, low2));
+      fours[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high, high2));
+      fours[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high, high2));
+    }
+    for (int i = 0; i < 4; ++i) {
+      const F even0 = _mm512_shuffle_f32x4(fours[i], fours[i + 4], 0x88);
+      const F odd0 = _mm512_shuffle_f32x4(fours[i], fours[i + 4], 0xDD);
+      const F even1 = _mm512_shuffle_f32x4(fours[i + 8], fours[i + 12], 0x88);
+      const F odd1 = _mm512_shuffle_f32x4(fours[i + 8], fours[i + 12], 0xDD);
+      rows[i] = _mm512_shuffle_f32x4(even0, even1, 0x88);
+      rows[i + 4] = _mm512_shuffle_f32x4(odd0, odd1, 0x88);
+      rows[i + 8] = _mm512_shuffle_f32x4(even0, even1, 0xDD);
+      rows[i + 12] = _mm512_shuffle_f32x4(odd0, odd1, 0xDD);
+    }
+  }
+
   static I set_int(std::int32_t v) noexcept { return _mm512_set1_epi32(v); }
   static I as_int(F v) noexcept { return _mm512_castps_si512(v); }
   static F as_float(I v) noexcept { return _mm512_castsi512_ps(v); }

@@ -46,12 +46,26 @@ void quantize(const float* x, std::size_t n_blocks, void* blocks, std::size_t st
   for (std::size_t b = 0; b < n_blocks; ++b) quantize_block<S>(x + b * kBlock, out[b * stride]);
 }
 
-/// A cache line of each row at a time: rows a power of two apart share cache sets.
-inline void interleave(const float* x, std::size_t stride, std::size_t n_rows, std::size_t n_inputs,
-                       float* panel) noexcept {
-  constexpr std::size_t kLine = 16;
-  for (std::size_t begin = 0; begin < n_inputs; begin += kLine) {
-    const std::size_t end = begin + kLine < n_inputs ? begin + kLine : n_inputs;
+/// A panel of floats: [input][row]. Where an instruction set can transpose registers and
+/// there are rows for it, by squares; else by a cache line of each row at a time, since rows
+/// a power of two apart share cache sets.
+template <class S>
+void interleave(const float* x, std::size_t stride, std::size_t n_rows, std::size_t n_inputs,
+                float* panel) noexcept {
+  constexpr std::size_t n = 16;
+  std::size_t begin = 0;
+  if constexpr (requires(typename S::F (&rows)[n]) { S::transpose(rows); }) {
+    for (; n_rows == n && begin + n <= n_inputs; begin += n) {
+      typename S::F square[n];
+#pragma GCC unroll 16
+      for (std::size_t r = 0; r < n; ++r) square[r] = S::load(x + r * stride + begin);
+      S::transpose(square);
+#pragma GCC unroll 16
+      for (std::size_t i = 0; i < n; ++i) S::store(panel + (begin + i) * n, square[i]);
+    }
+  }
+  for (; begin < n_inputs; begin += n) {
+    const std::size_t end = begin + n < n_inputs ? begin + n : n_inputs;
     for (std::size_t r = 0; r < n_rows; ++r) {
       for (std::size_t i = begin; i < end; ++i) panel[i * n_rows + r] = x[r * stride + i];
     }

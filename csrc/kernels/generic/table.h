@@ -39,7 +39,7 @@ template <class S>
 void fill_rows(KernelTable& table) noexcept {
   fill_elementwise<S>(table);
   table.quantize = quantize<S>;
-  table.interleave = interleave;
+  table.interleave = interleave<S>;
   table.layer_norm = layer_norm<S>;
   table.wkv4 = wkv4<S>;
   table.wkv6 = wkv6<S>;

@@ -76,6 +76,16 @@ void wkv7_strip(const Wkv7Args& a, std::size_t t, const Keys7& keys, const Keys7
   if constexpr (has_next) V::store(removed + i, next_removed);
 }
 
+/// Asks for a token's rows: a head's part of a row is too short for the hardware to notice.
+inline void prefetch_token(const Wkv7Args& a, std::size_t t) noexcept {
+  constexpr std::size_t kLine = 16;
+  for (const float* row : {a.r, a.decay, a.k, a.v, a.a, a.gate}) {
+    for (std::size_t i = 0; i < a.head_size; i += kLine) {
+      __builtin_prefetch(row + t * a.stride + i);
+    }
+  }
+}
+
 template <class S>
 void finish_head(const Wkv7Args& a, std::size_t t, const Keys7& keys, const float* y) noexcept {
   const std::size_t n = a.head_size;
@@ -97,6 +107,7 @@ void finish_head(const Wkv7Args& a, std::size_t t, const Keys7& keys, const floa
 
 template <class S>
 void wkv7(const Wkv7Args& a) noexcept {
+  constexpr std::size_t kAhead = 4;  // tokens
   const std::size_t n = a.head_size;
   Keys7 keys[2];
   float removed[kMaxHeadSize], y[kMaxHeadSize];
@@ -108,6 +119,7 @@ void wkv7(const Wkv7Args& a) noexcept {
     Keys7& next = keys[(t + 1) % 2];
     const bool has_next = t + 1 < a.n_rows;
     if (has_next) prepare_keys<S>(a, t + 1, next);
+    if (t + kAhead < a.n_rows) prefetch_token(a, t + kAhead);
     for_head_lanes<S>(n, [&](auto simd, std::size_t i) {
       using V = decltype(simd);
       if (has_next) {
