@@ -22,6 +22,8 @@ namespace {
 
 constexpr std::size_t kInputs = 2048;
 constexpr std::size_t kOutputs = 2048;
+constexpr std::size_t kOutputStride = kOutputs + kTileRows;  // no power of two, as in models
+constexpr std::size_t kChunkRows = 128;                      // as models take long prompts
 
 struct Options {
   int threads = 0;
@@ -86,23 +88,27 @@ double time_product(ThreadPool& pool, const kernels::KernelTable& table, const F
   std::vector<ActivationBlock> blocks(n_rows * kInputs / kBlock);
   table.quantize(x.data(), blocks.size(), blocks.data(), 1);  // in any order
   // Outputs of usual width: a stream of weights is many such matrices.
-  AlignedBuffer y(n_rows * kOutputs * sizeof(float));
+  AlignedBuffer y(n_rows * kOutputStride * sizeof(float));
   // Steps that divide the width, so that no piece runs over it.
-  std::size_t step = n_rows == 1 ? 4 : 2;
+  std::size_t step = n_rows <= 8 && n_rows > 1 ? 2 : 4;
   while (n_rows == 1 && step < 32 && step * tile_row < (48 << 10)) step *= 2;
+  const std::size_t row_bytes = kInputs / kBlock * sizeof(ActivationBlock);
   return median_seconds(n_rows > 64 ? 5 : 11, [&] {
-    pool.run((n_tiles + step - 1) / step, [&](std::size_t piece, int) {
-      const std::size_t tile = piece * step;
-      kernels::MatmulArgs args{tiles.data() + tile * tile_row,
-                               std::min(step, n_tiles - tile),
-                               kInputs / f.block_inputs,
-                               x.data(),
-                               n_rows,
-                               y.as<float>() + tile * kTileRows % kOutputs,
-                               kOutputs};
-      if (!f.is_float) args.x = blocks.data();
-      table.matmul[static_cast<std::size_t>(f.type)](args);
-    });
+    for (std::size_t row = 0; row < n_rows; row += kChunkRows) {
+      pool.run((n_tiles + step - 1) / step, [&](std::size_t piece, int) {
+        const std::size_t tile = piece * step;
+        kernels::MatmulArgs args{tiles.data() + tile * tile_row,
+                                 std::min(step, n_tiles - tile),
+                                 kInputs / f.block_inputs,
+                                 x.data() + row * kInputs,
+                                 std::min(kChunkRows, n_rows - row),
+                                 y.as<float>() + row * kOutputStride + tile * kTileRows % kOutputs,
+                                 kOutputStride};
+        if (!f.is_float)
+          args.x = reinterpret_cast<const std::byte*>(blocks.data()) + row * row_bytes;
+        table.matmul[static_cast<std::size_t>(f.type)](args);
+      });
+    }
   });
 }
 

@@ -120,11 +120,18 @@ def _forward_seconds(model: Model, tokens: Sequence[int], state: State) -> float
 
 
 def batch_seconds(model: Model, size: int, n_steps: int) -> float:
-    """Of n_steps tokens for each of `size` sessions that decode together."""
+    """Of n_steps tokens for each of `size` sessions that decode together, after a first one.
+
+    The first brings the memory of new states into being, which costs as much as some tokens.
+    """
     states = [model.initial_state() for _ in range(size)]
-    tokens = some_tokens(model.n_vocab, size * n_steps)
+    tokens = some_tokens(model.n_vocab, size * (n_steps + 1))
+    _step_together(model, tokens[:size], states)
     begun = time.perf_counter()
-    for step in range(n_steps):
-        drawn = tokens[step * size : (step + 1) * size]
-        model.forward_batch([([token], state) for token, state in zip(drawn, states, strict=True)])
+    for start in range(size, len(tokens), size):
+        _step_together(model, tokens[start : start + size], states)
     return time.perf_counter() - begun
+
+
+def _step_together(model: Model, tokens: Sequence[int], states: Sequence[State]) -> None:
+    model.forward_batch([([token], state) for token, state in zip(tokens, states, strict=True)])
