@@ -2,6 +2,7 @@
 
     python -m bench.make_model rwkv7-1.5b-q4_0.gguf --size 1.5b --type q4_0
     python -m bench.make_model rwkv4-0.1b-q5_1.bin --size 0.1b --version 4 --type q5_1
+    python -m bench.make_model rwkv7-1.5b-q4_0-zeros.gguf --size 1.5b --type q4_0 --zeros 0.87
 
 Versions 6 and 7 become GGUF files, every tensor in the type that llama.cpp's converter and
 llama-quantize give it; 4 and 5.2 become rwkv.cpp files. --pure gives every matrix the one type,
@@ -29,6 +30,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from bench.random_blocks import FILL, n_bytes, random_tensor
+from bench.zeros import SparseMixing, threshold
 from tests.reference.checkpoints import Checkpoint, Sizes
 from tests.reference.layouts import gguf_name, is_low_rank, to_bin, to_gguf
 from tests.reference.writers import (
@@ -101,6 +103,8 @@ class Stored:
 class Spy:
     """Stands in for a tensor's random stream and learns what a recipe would draw from it."""
 
+    matrix = Matrix((), 0.0)  # what draws nothing is a vector
+
     def bell(self, shape: tuple[int, ...], std: float) -> NDArray[np.float32]:
         self.matrix = Matrix(shape, std)
         return np.zeros(1, np.float32)
@@ -108,6 +112,15 @@ class Spy:
 
 class Outline(Checkpoint):
     """A checkpoint that also tells what its matrices are, without making them."""
+
+    def __init__(
+        self, version: str, sizes: Sizes, *, seed: int = 1, mixing: SparseMixing | None = None
+    ) -> None:
+        super().__init__(version, sizes, seed=seed)
+        self.mixing = mixing
+        for name, vector in (mixing.vectors() if mixing else {}).items():
+            for layer in range(sizes.n_layer):
+                self._make[f"blocks.{layer}.{name}"] = lambda _, vector=vector: vector
 
     def matrix(self, name: str) -> Matrix | None:
         """None for vectors."""
@@ -147,7 +160,7 @@ def gguf_tensors(outline: Outline, weight_type: str, *, pure: bool) -> list[Stor
             own = gguf_name(outline.version, name)
             shape = _transposed(matrix.shape) if is_low_rank(name) else matrix.shape
             kind = quantized_type(own, shape, weight_type, pure=pure)
-            tensors.append(_matrix(outline.seed, own, shape, kind, matrix.std))
+            tensors.append(_matrix(outline, name, own, shape, kind, matrix.std))
     return sorted(tensors, key=_place)
 
 
@@ -172,7 +185,7 @@ def bin_tensors(outline: Outline, weight_type: str, *, pure: bool) -> list[Store
         if matrix := outline.matrix(name):
             like = np.broadcast_to(np.float32(0), matrix.shape)
             kind = bin_type(name, like, weight_type, base, pure)
-            tensors.append(_matrix(outline.seed, name, matrix.shape, kind, matrix.std))
+            tensors.append(_matrix(outline, name, name, matrix.shape, kind, matrix.std))
     return sorted(tensors, key=_place)
 
 
@@ -180,9 +193,14 @@ def _vector(name: str, tensor: NDArray[Any]) -> Stored:
     return Stored(name, tensor.shape, "F32", lambda: np.ascontiguousarray(tensor, "<f4"))
 
 
-def _matrix(seed: int, name: str, shape: tuple[int, ...], kind: str, std: float) -> Stored:
-    rng = np.random.Generator(np.random.SFC64([seed, zlib.crc32(name.encode())]))
-    return Stored(name, shape, kind, partial(random_tensor, kind, shape, std, rng))
+def _matrix(
+    outline: Outline, official: str, name: str, shape: tuple[int, ...], kind: str, std: float
+) -> Stored:
+    rng = np.random.Generator(np.random.SFC64([outline.seed, zlib.crc32(name.encode())]))
+    make: Make = partial(random_tensor, kind, shape, std, rng)
+    if outline.mixing and official.endswith("ffn.key.weight"):
+        make = partial(outline.mixing.moved, make, kind, shape, std)
+    return Stored(name, shape, kind, make)
 
 
 def _transposed(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -299,7 +317,14 @@ CONTAINERS = {
 
 
 def make_model(
-    path: Path, version: str, sizes: Sizes, weight_type: str, *, pure: bool = False, seed: int = 1
+    path: Path,
+    version: str,
+    sizes: Sizes,
+    weight_type: str,
+    *,
+    pure: bool = False,
+    seed: int = 1,
+    zeros: float | None = None,
 ) -> None:
     """Write `path` in the container that the version has."""
     suffix, tensors, write = CONTAINERS[version]
@@ -307,8 +332,18 @@ def make_model(
         raise ValueError(f"{path}: RWKV-{version} is written as {suffix}, not {path.suffix}")
     if suffix == ".bin" and weight_type not in BIN_CODES:
         raise ValueError(f"{path}: rwkv.cpp files have no {weight_type}")
-    outline = Outline(version, sizes, seed=seed)
+    mixing = None
+    if zeros is not None:
+        mixing = SparseMixing(version, sizes.n_embd, weight_type, threshold(zeros))
+    outline = Outline(version, sizes, seed=seed, mixing=mixing)
     write(path, outline, weight_type, tensors(outline, weight_type, pure=pure))
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a share from 0 to 1, got {text}")
+    return value
 
 
 def main() -> None:
@@ -322,11 +357,15 @@ def main() -> None:
     parser.add_argument("--version", choices=CONTAINERS, default="7", help="(%(default)s)")
     parser.add_argument("--type", choices=[name.lower() for name in FILL], required=True)
     parser.add_argument("--pure", action="store_true", help="every matrix in the one type")
+    parser.add_argument(
+        "--zeros", type=_share, metavar="SHARE", help="of the inputs of ffn.value: 0.87 is usual"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the weights (%(default)s)")
     args = parser.parse_args()
     sizes = official_sizes(args.version, args.size)
+    how = {"pure": args.pure, "seed": args.seed, "zeros": args.zeros}
     try:
-        make_model(args.out, args.version, sizes, args.type.upper(), pure=args.pure, seed=args.seed)
+        make_model(args.out, args.version, sizes, args.type.upper(), **how)
     except ValueError as error:
         parser.error(str(error))
 

@@ -3,6 +3,7 @@
 
 #include <pybind11/functional.h>
 #include <pybind11/numpy.h>
+#include <pybind11/stl.h>
 
 #include <stdexcept>
 
@@ -93,6 +94,19 @@ py::array_t<float> forward(Model& model, const py::sequence& segments, bool all_
   return logits;
 }
 
+std::vector<std::tuple<std::uint64_t, std::uint64_t, std::uint64_t>> zeros(Model& model) {
+  std::vector<MixingZeros> layers;
+  {
+    const py::gil_scoped_release nogil;
+    layers = model.zeros();
+  }
+  std::vector<std::tuple<std::uint64_t, std::uint64_t, std::uint64_t>> list;
+  for (const MixingZeros& layer : layers) {
+    list.emplace_back(layer.n_inputs, layer.n_active, layer.skippable_bytes);
+  }
+  return list;
+}
+
 py::object metadata(const Model& model, const std::string& key) {
   const auto found = model.file().metadata.find(key);
   if (found == model.file().metadata.end()) return py::none();
@@ -127,6 +141,7 @@ void bind_model(py::module_& m) {
       .def_property_readonly(
           "weight_type", [](const Model& model) { return std::string(model.main_format().name); })
       .def("metadata", &metadata, py::arg("key"), "A GGUF metadata value, or None.")
+      .def("zeros", &zeros, "Of each layer's ffn.value: inputs met, of them not zero, and bytes.")
       .def("initial_state", &Model::initial_state)
       .def("forward", &forward, py::arg("segments"), py::arg("all_logits") = false,
            "Advance every state over its tokens in one call; return logits.");

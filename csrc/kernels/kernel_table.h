@@ -34,6 +34,36 @@ struct MatmulArgs {
   std::size_t y_stride;  // floats from row to row
 };
 
+/// The inputs of a block that are not zero, for the rows of one panel together, in groups of four
+/// filled up with inputs that are zero. More than 16: all 32, in order.
+struct ActiveInputs {
+  std::uint8_t n_active;
+  std::uint8_t n_groups;  // 1, 2, 4 or 8
+  std::uint8_t index[32];
+};
+
+/// y[r][32 s + lane] = weights of strip s of a panel (quant/columns.h) . x[r], for s in
+/// [first_strip, end_strip); y points at the first strip's.
+struct ColumnArgs {
+  const void* panel;
+  std::size_t n_strips, first_strip, end_strip;
+  std::size_t n_blocks;
+  const void* x;  // as in MatmulArgs
+  std::size_t n_rows;
+  float* y;
+  std::size_t y_stride;
+  const ActiveInputs* active;        // of every block; null: take all inputs
+  const std::int8_t* active_values;  // [block][row][32] in the order of `index`; for block weights
+};
+
+/// Finds them in a panel of n_rows; values as in ColumnArgs. How many there are in all.
+struct ActiveArgs {
+  const void* x;  // a panel of ActivationBlocks or of floats
+  std::size_t n_rows, n_blocks;
+  ActiveInputs* active;
+  std::int8_t* values;
+};
+
 /// y = f(r) over n floats; what f reads is in ops.h, Epilogue.
 struct EpilogueArgs {
   const float* r;
@@ -137,6 +167,10 @@ struct KernelTable {
   void (*matmul[kTypes])(const MatmulArgs&) noexcept;
   /// Every weight type meets floats.
   void (*matmul_float[kTypes])(const MatmulArgs&) noexcept;
+  /// Weights by columns meet what `matmul` meets; null where a type has no columns.
+  void (*columns[kTypes])(const ColumnArgs&) noexcept;
+  std::size_t (*find_active)(const ActiveArgs&) noexcept;
+  std::size_t (*find_active_floats)(const ActiveArgs&) noexcept;
   /// Rows of activations that a product takes at once: a power of two.
   std::size_t max_rows;
   /// n_blocks * 32 floats to ActivationBlocks, `stride` blocks apart.

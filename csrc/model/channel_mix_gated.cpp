@@ -33,7 +33,7 @@ GatedChannelMix::Layer GatedChannelMix::bind(const Building& b, std::size_t laye
       .mix_r = w.token_shift(ffn + mix_r, c, lerp),
       .key = w.matrix(ffn + "key.weight", b.config.n_ffn, c),
       .receptance = w.matrix(ffn + "receptance.weight", c, c),
-      .value = w.matrix(ffn + "value.weight", c, b.config.n_ffn),
+      .value = w.behind_relu(ffn + "value.weight", c, b.config.n_ffn),
       .shift_state = b.state.offset(ffn + "x"),
   };
 }

@@ -147,6 +147,15 @@ void Model::make_rows() {
   ops_->reserve(kChunkRows, std::max(layers_->max_group_inputs(), config_.n_embd), config_.n_embd);
 }
 
+std::vector<MixingZeros> Model::zeros() {
+  const std::lock_guard lock(mutex_);
+  std::vector<MixingZeros> layers;
+  for (const MixingActivity& layer : weights_.activity) {
+    layers.push_back({layer.seen->n_inputs, layer.seen->n_active, layer.skippable_bytes});
+  }
+  return layers;
+}
+
 // Checks.
 
 void Model::check_token(std::int64_t token, std::size_t position) const {

@@ -25,6 +25,13 @@ struct ModelOptions {
   float group_norm_eps = 64e-5F;   // rwkv.cpp's version 5 needs 1e-5
 };
 
+/// What a layer's ffn.value has met since the model was loaded, one token at a time.
+struct MixingZeros {
+  std::uint64_t n_inputs;
+  std::uint64_t n_active;         // of them not zero
+  std::uint64_t skippable_bytes;  // of the matrix, when all inputs are zero
+};
+
 /// One sequence's share of a call: tokens to consume, and the state that does.
 struct Sequence {
   std::span<const TokenId> tokens;
@@ -43,6 +50,8 @@ class Model {
   std::uint64_t n_barriers() const noexcept { return ops_->n_barriers(); }
   std::uint64_t packed_bytes() const noexcept { return weights_.packed_bytes; }
   std::uint64_t bytes_per_token() const noexcept { return weights_.bytes_per_token; }
+  /// Of every layer; waits for a forward pass that is under way.
+  std::vector<MixingZeros> zeros();
   const Format& main_format() const { return format(weights_.main_type()); }
 
   std::shared_ptr<State> initial_state() const { return std::make_shared<State>(state_layout_); }

@@ -83,7 +83,7 @@ ChannelMix bind_channel_mix(const Building& b, std::size_t layer) {
       .ln = w.norm(block + ".ln2", c, b.config.layer_norm_eps),
       .x_k = w.token_shift(ffn + "x_k", c, Lerp::kWeighsPrevious),
       .key = w.matrix(ffn + "key.weight", b.config.n_ffn, c),
-      .value = w.matrix(ffn + "value.weight", c, b.config.n_ffn),
+      .value = w.behind_relu(ffn + "value.weight", c, b.config.n_ffn),
       .shift_state = b.state.offset(ffn + "x"),
   };
 }

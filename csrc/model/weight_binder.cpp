@@ -100,7 +100,8 @@ const TensorInfo& WeightBinder::take_matrix(const std::string& name, std::size_t
   return tensor;
 }
 
-Matrix WeightBinder::upload(const TensorInfo& tensor, std::size_t first_row, std::size_t n_out) {
+Matrix WeightBinder::upload(const TensorInfo& tensor, std::size_t first_row, std::size_t n_out,
+                            bool zeros_expected) {
   const Format& format = rwkvcpp::format(tensor.type);
   const std::size_t row_bytes = format.row_bytes(tensor.shape[1]);
   const ModelFile& file = file_;
@@ -109,7 +110,7 @@ Matrix WeightBinder::upload(const TensorInfo& tensor, std::size_t first_row, std
     file.read(tensor, (first_row + row) * row_bytes, n_rows * row_bytes, out);
   };
   const std::uint8_t* in_place = mapped_ ? file.mapped(tensor) + first_row * row_bytes : nullptr;
-  Matrix matrix = ops_.upload({&format, n_out, tensor.shape[1], read, in_place});
+  Matrix matrix = ops_.upload({&format, n_out, tensor.shape[1], read, in_place, zeros_expected});
 
   if (matrix.tiles) bound_.packed_bytes += matrix.tiles->size();
   bound_.bytes_per_token += matrix.bytes();
@@ -123,6 +124,14 @@ Matrix WeightBinder::matrix(const std::string& name, std::size_t n_out, std::siz
   const TensorInfo& tensor = take_matrix(name, n_out, n_in);
   Matrix matrix = upload(tensor, 0, n_out);
   count(tensor);
+  return matrix;
+}
+
+Matrix WeightBinder::behind_relu(const std::string& name, std::size_t n_out, std::size_t n_in) {
+  const TensorInfo& tensor = take_matrix(name, n_out, n_in);
+  Matrix matrix = upload(tensor, 0, n_out, /*zeros_expected=*/true);
+  count(tensor);
+  if (matrix.activity) bound_.activity.push_back({matrix.activity, matrix.skippable_bytes()});
   return matrix;
 }
 

@@ -35,12 +35,20 @@ struct LowRank {
 };
 
 /// What is left of a binder when a model has all its weights.
+/// What a layer's ffn.value has seen of its inputs.
+struct MixingActivity {
+  std::shared_ptr<const Activity> seen;
+  std::uint64_t skippable_bytes;  // of the matrix, when all inputs are zero
+};
+
 struct BoundWeights {
   std::vector<AlignedBuffer> vectors;  // the models' const float* point into these
   std::string shift_bytes;             // all token-shift vectors as bf16, in order of binding
   std::uint64_t packed_bytes = 0;      // of matrices, in memory
   std::uint64_t bytes_per_token = 0;   // of matrices, that one token reads
   std::array<std::uint64_t, kWeightTypes> layer_weights = {};  // matrix elements in blocks, by type
+
+  std::vector<MixingActivity> activity;  // of the layers
 
   /// The type that most weights of the layers have.
   WeightType main_type() const noexcept;
@@ -51,6 +59,8 @@ class WeightBinder {
   WeightBinder(const ModelFile& file, Ops& ops, bool mapped, Progress progress);
 
   Matrix matrix(const std::string& name, std::size_t n_out, std::size_t n_in);
+  /// A matrix many of whose inputs will be zero.
+  Matrix behind_relu(const std::string& name, std::size_t n_out, std::size_t n_in);
   /// One tensor [N n_out, n_in] as N matrices [n_out, n_in].
   template <std::size_t N>
   std::array<Matrix, N> stacked(const std::string& name, std::size_t n_out, std::size_t n_in);
@@ -82,7 +92,8 @@ class WeightBinder {
  private:
   const TensorInfo& find(const std::string& name) const;
   const TensorInfo& take_matrix(const std::string& name, std::size_t n_out, std::size_t n_in);
-  Matrix upload(const TensorInfo& tensor, std::size_t first_row, std::size_t n_out);
+  Matrix upload(const TensorInfo& tensor, std::size_t first_row, std::size_t n_out,
+                bool zeros_expected = false);
   AlignedBuffer read_vector(const TensorInfo& tensor) const;
   const float* keep(AlignedBuffer values);
   void count(const TensorInfo& tensor);

@@ -140,9 +140,21 @@ class Ops {
   virtual std::uint64_t n_barriers() const noexcept = 0;
 };
 
+/// Whether products leave out inputs that are zero, where weights are packed for it.
+enum class Skipping : std::uint8_t {
+  kNever,
+  kAuto,  // where enough are zero to be faster
+  kAlways,
+};
+
+/// What RWKVCPP_SPARSE says: off, auto (also when it says nothing) or on. UnsupportedError for
+/// anything else.
+Skipping skipping_from_environment();
+
 struct OpsOptions {
   int n_threads = 0;               // 0: default_threads()
   bool float_activations = false;  // block weights meet float32 too
+  Skipping skipping = skipping_from_environment();
 };
 
 /// Physical cores that this process may use.

@@ -13,17 +13,33 @@
 
 namespace rwkvcpp {
 
+/// What a matrix has seen of its inputs, by products with single rows.
+struct Activity {
+  std::uint64_t n_inputs = 0;
+  std::uint64_t n_active = 0;  // not zero
+};
+
 /// A weight matrix [n_out, n_in] as its device keeps it.
 struct Matrix {
   const Format* format = nullptr;
   std::size_t n_out = 0;
   std::size_t n_in = 0;
-  std::shared_ptr<const AlignedBuffer> tiles;  // packed; null when mapped
-  const std::uint8_t* file_rows = nullptr;     // mmap=True: rows as the file has them
+  std::shared_ptr<const AlignedBuffer> tiles = nullptr;  // packed; null when mapped
+  const std::uint8_t* file_rows = nullptr;               // mmap=True: rows as the file has them
+  bool by_columns = false;                               // packed as quant/columns.h has it
+  bool may_skip = false;                                 // and zero inputs may be left out
+  std::shared_ptr<Activity> activity = nullptr;          // where zeros are expected
 
-  std::size_t n_tiles() const noexcept { return (n_out + kTileRows - 1) / kTileRows; }
+  std::size_t n_tiles() const noexcept {
+    const std::size_t n = (n_out + kTileRows - 1) / kTileRows;
+    return by_columns ? round_up(n, 2) : n;  // of whole strips
+  }
   std::size_t n_units() const noexcept { return n_in / format->block_inputs; }
   std::size_t bytes() const noexcept { return n_out * format->row_bytes(n_in); }
+  /// Of those, what need not be read when all inputs are zero.
+  std::size_t skippable_bytes() const noexcept {
+    return may_skip ? n_out * n_in * format->columns.code_bytes / kStripRows : 0;
+  }
 };
 
 /// Where a matrix comes from: rows that can be copied out in any order, from
@@ -34,6 +50,7 @@ struct MatrixSource {
   std::size_t n_in;
   std::function<void(std::size_t row, std::size_t n_rows, void* out)> read;
   const std::uint8_t* mapped = nullptr;  // when set, use the file's rows in place
+  bool zeros_expected = false;           // among the inputs: pack by columns where that can be
 };
 
 /// A view of float32 activations [n_rows, n_cols]; rows start 64-byte aligned.

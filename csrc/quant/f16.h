@@ -14,6 +14,11 @@ struct F16 : FloatFormat<std::uint16_t, WeightType::kF16> {
   static typename S::F weights(const Tile& tile, std::size_t lane) noexcept {
     return S::load_f16(tile.weights + lane);
   }
+  /// S::kLanes weights of one input, from `row` of a strip on.
+  template <class S>
+  static typename S::F column_weights(const std::uint8_t* strip, std::size_t row) noexcept {
+    return S::load_f16(reinterpret_cast<const std::uint16_t*>(strip) + row);
+  }
 };
 
 }  // namespace rwkvcpp

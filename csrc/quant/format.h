@@ -30,6 +30,18 @@ enum class WeightType : std::uint8_t {
 };
 inline constexpr std::size_t kWeightTypes = 9;
 
+inline constexpr std::size_t kStripRows = 32;
+
+/// How a format packs by columns (quant/columns.h), if it does.
+struct ColumnFormat {
+  std::size_t scale_bytes = 0;  // of a strip and block
+  std::size_t code_bytes = 0;   // of a strip and input
+  /// Puts 32 rows (nullptr: a row of zeros) into strip `strip` of a panel of n_strips; false when
+  /// a float among them is not finite, so that zero inputs may not be left out.
+  bool (*pack)(const void* const* rows, std::size_t n_blocks, std::size_t n_strips,
+               std::size_t strip, void* panel) = nullptr;
+};
+
 struct Format {
   WeightType type;
   std::string_view name;     // as llama.cpp spells it: "Q4_0"
@@ -45,6 +57,7 @@ struct Format {
   void (*quantize)(const float* in, std::size_t n_blocks, void* blocks);
   /// Interleaves 16 rows (nullptr: a row of zeros past the matrix's end).
   void (*pack)(const void* const* rows, std::size_t n_blocks, void* tiles);
+  ColumnFormat columns;
 
   std::size_t row_bytes(std::size_t n_inputs) const noexcept {
     return n_inputs / block_inputs * block_bytes;

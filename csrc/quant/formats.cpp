@@ -1,6 +1,7 @@
 // The list of weight formats. To add one: its header, its WeightType, its line.
 #include <algorithm>
 #include <cctype>
+#include <cmath>
 #include <cstring>
 
 #include "quant/bf16.h"
@@ -56,6 +57,57 @@ void pack(const void* const* rows, std::size_t n_blocks, void* tiles) {
   }
 }
 
+/// 32 inputs of a row, or zeros.
+template <class Item>
+void copy_inputs(const void* row, std::size_t block, std::size_t n, Item* out) noexcept {
+  if (row == nullptr) {
+    std::memset(out, 0, n * sizeof(Item));
+  } else {
+    std::memcpy(out, static_cast<const std::uint8_t*>(row) + block * n * sizeof(Item),
+                n * sizeof(Item));
+  }
+}
+
+template <class F>
+bool all_finite(const typename F::Block (&rows)[kStripRows][kBlock]) noexcept {
+  bool finite = true;
+  for (const auto& row : rows) {
+    float values[kBlock];
+    for (std::size_t i = 0; i < kBlock; ++i) F::dequantize(row[i], values + i);
+    for (const float value : values) finite = finite && std::isfinite(value);
+  }
+  return finite;
+}
+
+template <class F>
+bool pack_columns(const void* const* rows, std::size_t n_blocks, std::size_t n_strips,
+                  std::size_t strip, void* panel) {
+  bool finite = true;
+  for (std::size_t b = 0; b < n_blocks; ++b) {
+    const ColumnBlock<F> out(panel, n_strips, b);
+    if constexpr (F::kIsFloat) {
+      typename F::Block column[kStripRows][kBlock];
+      for (std::size_t r = 0; r < kStripRows; ++r) copy_inputs(rows[r], b, kBlock, column[r]);
+      F::pack_strip(column, strip, out);
+      finite = finite && all_finite<F>(column);
+    } else {
+      typename F::Block column[kStripRows];
+      for (std::size_t r = 0; r < kStripRows; ++r) copy_inputs(rows[r], b, 1, &column[r]);
+      F::pack_strip(column, n_strips, strip, out);
+    }
+  }
+  return finite;
+}
+
+template <class F>
+constexpr ColumnFormat column_format() {
+  if constexpr (F::kHasColumns) {
+    return {F::kStripScales, F::kStripCodes, pack_columns<F>};
+  } else {
+    return {};
+  }
+}
+
 template <class F>
 constexpr Format describe(std::string_view name, int gguf_id, int ggmf_code) {
   return {F::kType,
@@ -68,7 +120,8 @@ constexpr Format describe(std::string_view name, int gguf_id, int ggmf_code) {
           F::kIsFloat,
           dequantize<F>,
           quantize<F>,
-          pack<F>};
+          pack<F>,
+          column_format<F>()};
 }
 
 constexpr Format kFormats[] = {

@@ -13,6 +13,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "quant/columns.h"
 #include "quant/format.h"
 
 namespace rwkvcpp {
@@ -46,6 +47,11 @@ struct NibbleCodes {
   static constexpr std::size_t kSubBlocks = 1;
   using Tile = NibbleTile<minimum, fifth_bit>;
 
+  static constexpr bool kHasColumns = true;
+  static constexpr std::size_t kStripScales = kStripRows * (minimum ? 4 : 2);  // bytes a block
+  static constexpr std::size_t kStripBits = fifth_bit ? 4 : 0;                 // an input
+  static constexpr std::size_t kStripCodes = kStripRows / 2 + kStripBits;
+
   template <class S>
   static typename S::F scales(const Tile& tile, std::size_t lane) noexcept {
     return S::load_f16(tile.scales + lane);
@@ -64,6 +70,54 @@ struct NibbleCodes {
       out[j + 4] = S::template field<4>(both, 0x0F);
     }
     if constexpr (fifth_bit) add_fifth_bits<S>(tile, lane, out, std::make_index_sequence<8>());
+  }
+
+  template <class S>
+  static typename S::F column_scales(const std::uint8_t* strip, std::size_t lane) noexcept {
+    return S::load_f16(reinterpret_cast<const std::uint16_t*>(strip) + lane);
+  }
+  template <class S>
+  static typename S::F column_minimums(const std::uint8_t* strip, std::size_t lane) noexcept {
+    return S::load_f16(reinterpret_cast<const std::uint16_t*>(strip) + kStripRows + lane);
+  }
+  /// The codes of four inputs for S::kLanes rows of each half of a strip.
+  template <class S>
+  static void column_codes(const std::uint8_t* const* runs, std::size_t n_strips, std::size_t strip,
+                           std::size_t lane, typename S::Bytes& first,
+                           typename S::Bytes& last) noexcept {
+    const std::size_t at = strip * kHalfStrip + lane;
+    const auto both = S::interleave4(runs[0] + at, runs[1] + at, runs[2] + at, runs[3] + at);
+    first = S::template field<0>(both, 0x0F);
+    last = S::template field<4>(both, 0x0F);
+    if constexpr (fifth_bit) {
+      const std::size_t bits = n_strips * kHalfStrip + strip * 4;
+      typename S::Bytes low, high;
+      S::fifth_bits(runs[0] + bits, runs[1] + bits, runs[2] + bits, runs[3] + bits, lane, low,
+                    high);
+      first = S::or_field(first, low);
+      last = S::or_field(last, high);
+    }
+  }
+  template <class Block>
+  static void pack_strip(const Block (&rows)[kStripRows], std::size_t n_strips, std::size_t strip,
+                         const auto& out) noexcept {
+    const std::uint8_t* nibbles[kStripRows];
+    [[maybe_unused]] std::uint32_t words[kStripRows];
+    auto* scales = reinterpret_cast<std::uint16_t*>(out.scales + strip * kStripScales);
+    for (std::size_t r = 0; r < kStripRows; ++r) {
+      scales[r] = rows[r].scale;
+      if constexpr (minimum) scales[kStripRows + r] = rows[r].minimum;
+      if constexpr (fifth_bit) {
+        nibbles[r] = rows[r].codes.nibbles;
+        words[r] = rows[r].codes.fifth_word();
+      } else {
+        nibbles[r] = rows[r].nibbles;
+      }
+    }
+    pack_column_nibbles(nibbles, out.codes + strip * kHalfStrip, out.run);
+    if constexpr (fifth_bit) {
+      pack_column_bits(words, out.codes + n_strips * kHalfStrip + strip * 4, out.run);
+    }
   }
 
  private:

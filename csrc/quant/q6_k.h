@@ -25,6 +25,7 @@ struct Q6_K {
   static constexpr int kOffset = 32;
   static constexpr int kMaxCode = 63;
   static constexpr std::size_t kSubBlocks = 8;
+  static constexpr bool kHasColumns = false;
 
   struct Block {
     std::uint8_t low[128];  // four low bits

@@ -19,6 +19,10 @@ struct Q8_0 {
   static constexpr int kOffset = 0;
   static constexpr int kMaxCode = 128;
   static constexpr std::size_t kSubBlocks = 1;
+  static constexpr bool kHasColumns = true;
+  static constexpr std::size_t kStripScales = 2 * kStripRows;
+  static constexpr std::size_t kStripBits = 0;
+  static constexpr std::size_t kStripCodes = kStripRows;
 
   struct Block {
     std::uint16_t scale;  // fp16
@@ -59,6 +63,30 @@ struct Q8_0 {
   static typename S::F scales(const Tile& tile, std::size_t lane) noexcept {
     return S::load_f16(tile.scales + lane);
   }
+  template <class S>
+  static typename S::F column_scales(const std::uint8_t* strip, std::size_t lane) noexcept {
+    return S::load_f16(reinterpret_cast<const std::uint16_t*>(strip) + lane);
+  }
+  template <class S>
+  static void column_codes(const std::uint8_t* const* runs, std::size_t, std::size_t strip,
+                           std::size_t lane, typename S::Bytes& first,
+                           typename S::Bytes& last) noexcept {
+    const std::size_t at = strip * kStripRows + lane, half = at + kHalfStrip;
+    first = S::interleave4(runs[0] + at, runs[1] + at, runs[2] + at, runs[3] + at);
+    last = S::interleave4(runs[0] + half, runs[1] + half, runs[2] + half, runs[3] + half);
+  }
+  static void pack_strip(const Block (&rows)[kStripRows], std::size_t, std::size_t strip,
+                         const ColumnBlock<Q8_0>& out) noexcept {
+    auto* scales = reinterpret_cast<std::uint16_t*>(out.scales + strip * kStripScales);
+    for (std::size_t r = 0; r < kStripRows; ++r) scales[r] = rows[r].scale;
+    for (std::size_t i = 0; i < kBlock; ++i) {
+      std::uint8_t* codes = out.codes + i * out.run + strip * kStripCodes;
+      for (std::size_t r = 0; r < kStripRows; ++r) {
+        codes[r] = static_cast<std::uint8_t>(rows[r].codes[i]);
+      }
+    }
+  }
+
   template <class S>
   static void codes(const Tile& tile, std::size_t, std::size_t lane,
                     typename S::Bytes (&out)[8]) noexcept {

@@ -91,6 +91,9 @@ class Model:
         """The type that most weights have ("Q5_1")."""
     def metadata(self, key: str) -> Any:
         """A GGUF metadata value (str, int, float, bool or a list), or None."""
+    def zeros(self) -> list[tuple[int, int, int]]:
+        """What each layer's ffn.value has met, a token at a time: inputs, of them not zero, and the
+        bytes that it would not read if all were zero."""
     def initial_state(self) -> State: ...
     def forward(
         self,

@@ -15,6 +15,7 @@ from rwkvcpp import _core
 from rwkvcpp.bundled import bundled_model
 from rwkvcpp.state import State
 from rwkvcpp.tokenizer import Tokenizer, load_tokenizer
+from rwkvcpp.zeros import LayerZeros
 
 if TYPE_CHECKING:
     from rwkvcpp.session import Session
@@ -195,6 +196,14 @@ class Model:
         """
         native = [(tokens, _native_state(state)) for tokens, state in segments]
         return self._native.forward(native, False)
+
+    def zeros(self) -> list[LayerZeros]:
+        """What each layer's `ffn.value` has met since the model was loaded, first layer first.
+
+        Only tokens that were decoded one by one count. RWKVCPP_SPARSE=off, auto (as long as it is
+        faster: the default) or on says whether zeros are skipped; the logits are the same.
+        """
+        return [LayerZeros(*layer) for layer in self._native.zeros()]
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Model cannot be pickled: send its path and load it there")

@@ -16,11 +16,11 @@ from tests.reference.cases import TOKENS
 
 
 def digest(path: Path, *, activations: str = "int8") -> str:
-    """A hash of the bits of all logits and of the state, of rows together and of single rows."""
+    """A hash of the bits of all logits and of the state, of 1, 2, 4 and 7 rows together."""
     model = rwkvcpp.Model(path, activations=activations)
     state = model.initial_state()
     bits = hashlib.sha256()
-    for tokens in (TOKENS[:7], TOKENS[7:8], TOKENS[8:12]):
+    for tokens in (TOKENS[:7], TOKENS[7:8], TOKENS[8:12], TOKENS[12:14], TOKENS[14:15]):
         bits.update(model.forward(tokens, state, all_logits=True).tobytes())
     for name, array in sorted(state.to_numpy().items()):
         bits.update(name.encode() + array.tobytes())

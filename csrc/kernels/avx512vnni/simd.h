@@ -115,15 +115,37 @@ struct Avx512Vnni {
   static Bytes flip_signs(Bytes v) noexcept {
     return _mm512_xor_si512(v, _mm512_set1_epi8(static_cast<char>(0x80)));
   }
-  static I dot4(I sum, Bytes codes, Bytes x) noexcept {
-    return _mm512_dpbusd_epi32(sum, codes, x);
-  }
+  static I dot4(I sum, Bytes codes, Bytes x) noexcept { return _mm512_dpbusd_epi32(sum, codes, x); }
   static __m512i broadcast4(const std::int8_t* x) noexcept {
     std::int32_t four;
     std::memcpy(&four, x, sizeof four);
     return _mm512_set1_epi32(four);
   }
   static I bytes_as_int(Bytes v) noexcept { return v; }
+
+  static Bytes interleave4(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
+                           const std::uint8_t* d) noexcept {
+    __m512i v = _mm512_castsi128_si512(load_128(a));
+    v = _mm512_inserti32x4(v, load_128(b), 1);
+    v = _mm512_inserti32x4(v, load_128(c), 2);
+    v = _mm512_inserti32x4(v, load_128(d), 3);
+    const __m512i fours = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+    return _mm512_shuffle_epi8(_mm512_permutexvar_epi32(fours, v), _mm512_broadcast_i32x4(order()));
+  }
+  static void fifth_bits(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
+                         const std::uint8_t* d, std::size_t, Bytes& low, Bytes& high) noexcept {
+    const __m128i rows = _mm_set_epi32(load_32(d), load_32(c), load_32(b), load_32(a));
+    const __m512i all = _mm512_broadcast_i32x4(_mm_shuffle_epi8(rows, order()));
+    const __m512i right = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
+    const __m512i left = _mm512_sub_epi32(_mm512_set1_epi32(4), right);
+    const __m512i bit = _mm512_set1_epi8(0x10);
+    low = _mm512_and_si512(_mm512_sllv_epi32(all, left), bit);
+    high = _mm512_and_si512(_mm512_srlv_epi32(all, right), bit);
+  }
+  static std::uint32_t nonzero(const std::int8_t* x) noexcept {
+    const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));
+    return _mm256_test_epi8_mask(bytes, bytes);
+  }
 
   // Two chains halve the wait for the sum; integer sums may be cut anywhere.
   template <int max_code, std::size_t n>
@@ -145,6 +167,18 @@ struct Avx512Vnni {
   }
 
  private:
+  static __m128i load_128(const void* p) noexcept {
+    return _mm_loadu_si128(static_cast<const __m128i*>(p));
+  }
+  static std::int32_t load_32(const void* p) noexcept {
+    std::int32_t four;
+    std::memcpy(&four, p, sizeof four);
+    return four;
+  }
+  /// A 4 x 4 matrix of bytes transposed.
+  static __m128i order() noexcept {
+    return _mm_set_epi8(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+  }
   static __m256i load_256(const void* p) noexcept {
     return _mm256_loadu_si256(static_cast<const __m256i*>(p));
   }

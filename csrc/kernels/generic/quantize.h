@@ -54,7 +54,7 @@ void interleave(const float* x, std::size_t stride, std::size_t n_rows, std::siz
                 float* panel) noexcept {
   constexpr std::size_t n = 16;
   std::size_t begin = 0;
-  if constexpr (requires(typename S::F (&rows)[n]) { S::transpose(rows); }) {
+  if constexpr (requires(typename S::F(&rows)[n]) { S::transpose(rows); }) {
     for (; n_rows == n && begin + n <= n_inputs; begin += n) {
       typename S::F square[n];
 #pragma GCC unroll 16

@@ -1,6 +1,7 @@
 // Every kernel of one instruction set, from its Simd type.
 #pragma once
 
+#include "kernels/generic/column_product.h"
 #include "kernels/generic/elementwise.h"
 #include "kernels/generic/matmul.h"
 #include "kernels/generic/norm.h"
@@ -26,12 +27,15 @@ namespace {
 template <class S, class... Formats>
 void fill_formats(KernelTable& table) noexcept {
   (fill_matmul<S, Formats>(table), ...);
+  (fill_columns<S, Formats>(table), ...);
 }
 
 template <class S>
 void fill_products(KernelTable& table) noexcept {
   fill_peak<S>(table);
   table.max_rows = S::kMaxRows;
+  table.find_active = find_active<S>;
+  table.find_active_floats = find_active_floats;
   fill_formats<S, F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q6_K>(table);
 }
 

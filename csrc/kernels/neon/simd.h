@@ -86,6 +86,33 @@ struct Neon {
   static Bytes or_field(Bytes a, Bytes b) noexcept { return vorrq_u8(a, b); }
   static I bytes_as_int(Bytes v) noexcept { return vreinterpretq_s32_u8(v); }
 
+  static Bytes interleave4(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
+                           const std::uint8_t* d) noexcept {
+    const std::uint32_t words[] = {load_32(a), load_32(b), load_32(c), load_32(d)};
+    constexpr std::uint8_t order[] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
+    return vqtbl1q_u8(vreinterpretq_u8_u32(vld1q_u32(words)), vld1q_u8(order));
+  }
+  static void fifth_bits(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
+                         const std::uint8_t* d, std::size_t lane, Bytes& low,
+                         Bytes& high) noexcept {
+    const Bytes rows = interleave4(a, b, c, d);
+    const auto k = static_cast<std::int8_t>(lane / 4);
+    const Bytes bit = vdupq_n_u8(0x10);
+    low = vandq_u8(vshlq_u8(rows, vdupq_n_s8(static_cast<std::int8_t>(4 - k))), bit);
+    high = vandq_u8(vshlq_u8(rows, vdupq_n_s8(static_cast<std::int8_t>(-k))), bit);
+  }
+  static std::uint32_t nonzero(const std::int8_t* x) noexcept {
+    constexpr std::uint8_t bits[] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+    std::uint32_t mask = 0;
+    for (int half = 0; half < 2; ++half) {
+      const int8x16_t v = vld1q_s8(x + 16 * half);
+      const uint8x16_t set = vandq_u8(vtstq_s8(v, v), vld1q_u8(bits));
+      const std::uint32_t low = vaddv_u8(vget_low_u8(set)), high = vaddv_u8(vget_high_u8(set));
+      mask |= (low | high << 8) << (16 * half);
+    }
+    return mask;
+  }
+
   template <int max_code, std::size_t n>
   static I dot(I start, const Bytes* codes, const std::int8_t* x) noexcept {
     I sum = start;
@@ -107,6 +134,11 @@ struct Neon {
   }
 
  private:
+  static std::uint32_t load_32(const void* p) noexcept {
+    std::uint32_t four;
+    std::memcpy(&four, p, sizeof four);
+    return four;
+  }
   static I dot4(int8x16_t codes, int8x16_t x) noexcept {
     // Two products of up to 128 * 127 would overflow 16 bits, so pairs widen first.
     const int32x4_t low = vpaddlq_s16(vmull_s8(vget_low_s8(codes), vget_low_s8(x)));

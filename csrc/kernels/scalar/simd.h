@@ -84,6 +84,29 @@ struct Scalar {
   static Bytes or_field(Bytes a, Bytes b) noexcept { return a | b; }
   static I bytes_as_int(Bytes v) noexcept { return static_cast<I>(v); }
 
+  /// Byte 4 r + i of the result: byte r of input i.
+  static Bytes interleave4(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
+                           const std::uint8_t* d) noexcept {
+    return static_cast<Bytes>(*a) | static_cast<Bytes>(*b) << 8 | static_cast<Bytes>(*c) << 16 |
+           static_cast<Bytes>(*d) << 24;
+  }
+  /// The fifth bits (quant/columns.h) of four inputs, at bit 4, for the rows from `lane` on of
+  /// each half of a strip.
+  static void fifth_bits(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
+                         const std::uint8_t* d, std::size_t lane, Bytes& low,
+                         Bytes& high) noexcept {
+    const std::size_t q = lane % 4, k = lane / 4;
+    const Bytes bytes = interleave4(a + q, b + q, c + q, d + q);
+    low = (bytes >> k & 0x01010101u) << 4;
+    high = bytes >> k & 0x10101010u;
+  }
+  /// Bit i: x[i] is not zero, for 32 bytes.
+  static std::uint32_t nonzero(const std::int8_t* x) noexcept {
+    std::uint32_t mask = 0;
+    for (std::size_t i = 0; i < 32; ++i) mask |= static_cast<std::uint32_t>(x[i] != 0) << i;
+    return mask;
+  }
+
   /// start + the four-way dot products of n groups of unsigned codes with x.
   template <int max_code, std::size_t n>
   static I dot(I start, const Bytes* codes, const std::int8_t* x) noexcept {

@@ -16,17 +16,26 @@ constexpr std::size_t kManyRows = 16;
 constexpr std::size_t kTilesOfManyRows = 4;   // meet each panel of rows while it is in cache
 constexpr std::size_t kWorthSharing = 32768;  // floats to quantize
 
+constexpr int kFairPieces = 4;            // by columns: pieces for each thread, at least
+constexpr std::size_t kSkippingRows = 4;  // at most: their active inputs are united
+constexpr double kWorthSkipping = 0.5;    // share of inputs that are not zero, or fewer
+}  // namespace
+
 /// Tiles per piece: small enough to share out fairly, large enough to be worth taking,
-/// and as many as kernels take together.
-std::size_t tiles_per_piece(const Matrix& weight, std::size_t n_rows) {
+/// and as many as kernels take together. By columns, runs as long as sharing out allows.
+std::size_t CpuOps::tiles_per_piece(const Matrix& weight, std::size_t n_rows) const noexcept {
   if (!weight.tiles) return 1;  // mapped: each worker's scratch holds one packed tile row
   if (n_rows >= kManyRows) return kTilesOfManyRows;
+  if (weight.by_columns) {
+    std::size_t tiles = 2 * kPanelStrips;
+    const auto n_fair = static_cast<std::size_t>(kFairPieces * pool_.n_threads());
+    while (tiles > kTilesOfManyRows && weight.n_tiles() < tiles * n_fair) tiles /= 2;
+    return tiles;
+  }
   const std::size_t by_bytes = kPieceBytes / std::max<std::size_t>(1, tile_row_bytes(weight));
   return std::clamp<std::size_t>(by_bytes / kTilesTogether * kTilesTogether, kTilesTogether,
                                  kMaxTiles);
 }
-
-}  // namespace
 
 void CpuOps::reserve(std::size_t max_rows, std::size_t max_group_inputs, std::size_t shift_width) {
   workers_.clear();
@@ -40,6 +49,8 @@ void CpuOps::reserve(std::size_t max_rows, std::size_t max_group_inputs, std::si
   int8_inputs_ = AlignedBuffer(n_blocks * sizeof(ActivationBlock));
   float_inputs_ = AlignedBuffer(max_rows * max_group_inputs * sizeof(float));
   carried_ = AlignedBuffer(max_rows * shift_width * sizeof(float));
+  active_.resize(max_group_inputs / kBlock + 1);
+  active_values_.resize(kSkippingRows * (max_group_inputs + kBlock));
   inputs_.reserve(32);
   panels_.reserve(max_rows);
   pieces_.reserve(1 << 16);
@@ -50,7 +61,7 @@ bool CpuOps::needs_int8(const Product& product) const noexcept {
   return !float_activations_ && !product.weight->format->is_float;
 }
 
-const CpuOps::Input& CpuOps::input_of(const Product& product) const noexcept {
+CpuOps::Input& CpuOps::input_of(const Product& product) noexcept {
   return *std::ranges::find(inputs_, product.x, &Input::x);
 }
 
@@ -62,7 +73,8 @@ void CpuOps::list_inputs(std::span<const Product> group) {
   for (const Product& p : group) {
     const Rows& rows = p.x.rows;
     auto input = std::ranges::find(inputs_, p.x, &Input::x);
-    if (input == inputs_.end()) input = inputs_.insert(input, Input{p.x, nullptr, nullptr});
+    if (input == inputs_.end())
+      input = inputs_.insert(input, Input{p.x, nullptr, nullptr, nullptr, nullptr});
     if (needs_int8(p)) {
       if (input->blocks != nullptr) continue;
       input->blocks = next_blocks;
@@ -121,6 +133,27 @@ void CpuOps::pack_inputs(std::span<const Product> group) {
   }
 }
 
+/// Lists what is not zero in the input of a matrix that expects zeros, and counts it for single
+/// rows. A group has at most one such matrix.
+void CpuOps::find_active(const Product& p, Input& input) {
+  const std::size_t n_rows = p.x.rows.n_rows, n_blocks = input.n_blocks();
+  const bool counted = n_rows == 1, skippable = p.weight->may_skip && skipping_ != Skipping::kNever;
+  if (!counted && (!skippable || n_rows > kSkippingRows || panels_.size() > 1)) return;
+  const bool int8 = needs_int8(p);
+  const kernels::ActiveArgs args{int8 ? static_cast<const void*>(input.blocks) : input.floats,
+                                 n_rows, n_blocks, active_.data(), active_values_.data()};
+  const std::size_t n = int8 ? table_.find_active(args) : table_.find_active_floats(args);
+  const std::size_t n_inputs = n_blocks * kBlock;
+  if (counted) {
+    p.weight->activity->n_inputs += n_inputs;
+    p.weight->activity->n_active += n;
+  }
+  const bool few = static_cast<double>(n) <= kWorthSkipping * static_cast<double>(n_inputs);
+  if (!skippable || (skipping_ == Skipping::kAuto && !few)) return;
+  input.active = active_.data();
+  input.active_values = active_values_.data();
+}
+
 void CpuOps::cut_into_pieces(std::span<const Product> group) {
   pieces_.clear();
   for (std::size_t i = 0; i < group.size(); ++i) {
@@ -134,6 +167,9 @@ void CpuOps::cut_into_pieces(std::span<const Product> group) {
 
 void CpuOps::matmul(std::span<const Product> group) {
   pack_inputs(group);
+  for (const Product& p : group) {
+    if (p.weight->activity) find_active(p, input_of(p));
+  }
   cut_into_pieces(group);
   pool_.run(pieces_.size(), [&](std::size_t i, int worker) {
     const Product& product = group[pieces_[i].product];
@@ -141,20 +177,35 @@ void CpuOps::matmul(std::span<const Product> group) {
   });
 }
 
-void CpuOps::multiply(const Product& p, const Input& input, const Piece& piece, int worker) {
-  const Matrix& weight = *p.weight;
-  Worker& scratch = workers_[static_cast<std::size_t>(worker)];
-  const std::size_t n_tiles = piece.end - piece.begin;
-  const std::size_t first = piece.begin * kTileRows;
-  const bool direct = p.epilogue == Epilogue::kStore;
+void CpuOps::multiply_columns(const Product& p, const Input& input, const Piece& piece, float* y,
+                              std::size_t y_stride) {
+  const std::size_t strip = piece.begin / 2, first = strip % kPanelStrips;
+  const ColumnPanel panel = column_panel(*p.weight, strip);
+  kernels::ColumnArgs args{};
+  args.panel = p.weight->tiles->data() + panel.offset;
+  args.n_strips = panel.n_strips;
+  args.first_strip = first;
+  args.end_strip = first + (piece.end - piece.begin) / 2;
+  args.n_blocks = input.n_blocks();
+  args.x = needs_int8(p) ? static_cast<const void*>(input.blocks) : input.floats;
+  args.n_rows = p.x.rows.n_rows;
+  args.y = y;
+  args.y_stride = y_stride;
+  args.active = input.active;
+  args.active_values = input.active_values;
+  table_.columns[static_cast<std::size_t>(p.weight->format->type)](args);
+}
 
+void CpuOps::multiply_tiles(const Product& p, const Input& input, const Piece& piece, float* y,
+                            std::size_t y_stride, Worker& scratch) {
+  const Matrix& weight = *p.weight;
   kernels::MatmulArgs args{};
-  args.tiles = packed_tiles(weight, piece.begin, n_tiles, scratch.tiles.data());
-  args.n_tiles = n_tiles;
+  args.n_tiles = piece.end - piece.begin;
+  args.tiles = packed_tiles(weight, piece.begin, args.n_tiles, scratch.tiles.data());
   args.n_units = weight.n_units();
   args.n_rows = p.x.rows.n_rows;
-  args.y = direct ? p.y.data + first : scratch.products.as<float>();
-  args.y_stride = direct ? p.y.stride : n_tiles * kTileRows;
+  args.y = y;
+  args.y_stride = y_stride;
   const auto type = static_cast<std::size_t>(weight.format->type);
   if (needs_int8(p)) {
     args.x = input.blocks;
@@ -163,16 +214,29 @@ void CpuOps::multiply(const Product& p, const Input& input, const Piece& piece, 
     args.x = input.floats;
     table_.matmul_float[type](args);
   }
+}
+
+void CpuOps::multiply(const Product& p, const Input& input, const Piece& piece, int worker) {
+  Worker& scratch = workers_[static_cast<std::size_t>(worker)];
+  const std::size_t first = piece.begin * kTileRows, width = piece.end * kTileRows - first;
+  const bool direct = p.epilogue == Epilogue::kStore && first + width <= p.y.stride;
+  float* y = direct ? p.y.data + first : scratch.products.as<float>();
+  const std::size_t y_stride = direct ? p.y.stride : width;
+  if (p.weight->by_columns) {
+    multiply_columns(p, input, piece, y, y_stride);
+  } else {
+    multiply_tiles(p, input, piece, y, y_stride, scratch);
+  }
   if (direct) return;
 
   const auto apply = table_.epilogue[static_cast<std::size_t>(p.epilogue)];
-  const std::size_t n = std::min(n_tiles * kTileRows, weight.n_out - first);
+  const std::size_t n = std::min(width, p.weight->n_out - first);
   const auto at = [&](const Rows& rows, std::size_t row) {
     return rows ? rows.row(row) + first : nullptr;
   };
-  for (std::size_t row = 0; row < args.n_rows; ++row) {
-    apply({args.y + row * args.y_stride, p.y.row(row) + first,
-           p.bias != nullptr ? p.bias + first : nullptr, at(p.a, row), at(p.b, row), n});
+  for (std::size_t row = 0; row < p.x.rows.n_rows; ++row) {
+    apply({y + row * y_stride, p.y.row(row) + first, p.bias != nullptr ? p.bias + first : nullptr,
+           at(p.a, row), at(p.b, row), n});
   }
 }
 

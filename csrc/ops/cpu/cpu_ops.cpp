@@ -21,9 +21,19 @@ std::unique_ptr<Ops> make_cpu_ops(const OpsOptions& options) {
 }
 
 CpuOps::CpuOps(const OpsOptions& options, const kernels::KernelTable& table)
-    : table_(table), float_activations_(options.float_activations), pool_(options.n_threads) {}
+    : table_(table),
+      float_activations_(options.float_activations),
+      skipping_(options.skipping),
+      pool_(options.n_threads) {}
 
-Matrix CpuOps::upload(const MatrixSource& source) {
+/// Block weights that meet floats have no kernels by columns: they are for measuring quality.
+bool CpuOps::takes_columns(const MatrixSource& source) const noexcept {
+  return source.zeros_expected && (source.format->is_float || !float_activations_);
+}
+
+Matrix CpuOps::upload(const MatrixSource& given) {
+  MatrixSource source = given;
+  source.zeros_expected = takes_columns(given);
   Matrix matrix = make_matrix(source, pool_);
   if (!matrix.tiles) largest_tile_row_ = std::max(largest_tile_row_, tile_row_bytes(matrix));
   return matrix;

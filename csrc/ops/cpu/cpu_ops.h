@@ -50,16 +50,24 @@ class CpuOps final : public Ops {
   void for_heads(Segments segments, std::size_t n_heads, Body body);
 
   bool needs_int8(const Product& product) const noexcept;
+  bool takes_columns(const MatrixSource& source) const noexcept;
   void list_inputs(std::span<const Product> group);
   Rows rows_of_panel(const ProductInput& x, const Panel& panel, int worker);
   void pack_panel(const Input& input, const Panel& panel, int worker);
   void pack_inputs(std::span<const Product> group);
+  void find_active(const Product& product, Input& input);
+  std::size_t tiles_per_piece(const Matrix& weight, std::size_t n_rows) const noexcept;
   void cut_into_pieces(std::span<const Product> group);
   void multiply(const Product& product, const Input& input, const Piece& piece, int worker);
-  const Input& input_of(const Product& product) const noexcept;
+  void multiply_columns(const Product& product, const Input& input, const Piece& piece, float* y,
+                        std::size_t y_stride);
+  void multiply_tiles(const Product& product, const Input& input, const Piece& piece, float* y,
+                      std::size_t y_stride, Worker& scratch);
+  Input& input_of(const Product& product) noexcept;
 
   const kernels::KernelTable& table_;
   bool float_activations_;
+  Skipping skipping_;
   ThreadPool pool_;
   std::vector<AlignedBuffer> rows_;
 
@@ -70,6 +78,8 @@ class CpuOps final : public Ops {
   std::vector<Input> inputs_;
   std::vector<Panel> panels_;
   std::vector<Piece> pieces_;
+  std::vector<kernels::ActiveInputs> active_;
+  std::vector<std::int8_t> active_values_;
 
   // Token shift: the rows last shifted, and where each one's predecessor is.
   Rows shifted_;

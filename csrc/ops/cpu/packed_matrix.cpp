@@ -5,6 +5,8 @@
 #include <cstring>
 #include <vector>
 
+#include "quant/columns.h"
+
 namespace rwkvcpp {
 namespace {
 
@@ -53,25 +55,76 @@ std::size_t tile_row_bytes(const Matrix& matrix) noexcept {
   return matrix.n_units() * matrix.format->tile_bytes;
 }
 
+namespace {
+
+/// Reads the matrix `step` rows at a time, in parallel: take(first row, pointers to its rows, null
+/// behind the last one).
+template <std::size_t step, class Take>
+void for_file_rows(const MatrixSource& source, ThreadPool& pool, Take take) {
+  const std::size_t row_bytes = source.format->row_bytes(source.n_in);
+  std::vector<std::vector<std::uint8_t>> buffers(static_cast<std::size_t>(pool.n_threads()));
+  pool.run((source.n_out + step - 1) / step, [&](std::size_t piece, int worker) {
+    auto& rows = buffers[static_cast<std::size_t>(worker)];
+    const std::size_t first = piece * step, n_rows = std::min(step, source.n_out - first);
+    rows.resize(step * row_bytes);
+    source.read(first, n_rows, rows.data());
+    const void* pointers[step];
+    for (std::size_t r = 0; r < step; ++r) {
+      pointers[r] = r < n_rows ? rows.data() + r * row_bytes : nullptr;
+    }
+    take(first, pointers);
+  });
+}
+
+void pack_columns(const MatrixSource& source, AlignedBuffer& tiles, Matrix& matrix,
+                  ThreadPool& pool) {
+  std::atomic<bool> finite{true};
+  for_file_rows<kStripRows>(source, pool, [&](std::size_t first, const void* const* rows) {
+    const std::size_t strip = first / kStripRows;
+    const ColumnPanel panel = column_panel(matrix, strip);
+    if (!source.format->columns.pack(rows, source.n_in / kBlock, panel.n_strips,
+                                     strip % kPanelStrips, tiles.data() + panel.offset)) {
+      finite.store(false, std::memory_order_relaxed);
+    }
+  });
+  matrix.may_skip = finite.load();
+}
+
+}  // namespace
+
 Matrix make_matrix(const MatrixSource& given, ThreadPool& pool) {
-  if (given.mapped != nullptr)
-    return {given.format, given.n_out, given.n_in, nullptr, given.mapped};
+  const auto activity =
+      given.zeros_expected && given.n_in % kBlock == 0 ? std::make_shared<Activity>() : nullptr;
+  if (given.mapped != nullptr) {
+    return {.format = given.format,
+            .n_out = given.n_out,
+            .n_in = given.n_in,
+            .file_rows = given.mapped,
+            .activity = activity};
+  }
   const MatrixSource source = is_exactly_bf16(given, pool) ? as_bf16(given) : given;
-  Matrix matrix{source.format, source.n_out, source.n_in, nullptr, nullptr};
+  Matrix matrix{.format = source.format,
+                .n_out = source.n_out,
+                .n_in = source.n_in,
+                .by_columns = activity && source.format->columns.pack != nullptr,
+                .activity = activity};
 
   const std::size_t bytes = tile_row_bytes(matrix);
   auto tiles = std::make_shared<AlignedBuffer>(matrix.n_tiles() * bytes);
-  std::vector<std::vector<std::uint8_t>> buffers(static_cast<std::size_t>(pool.n_threads()));
-  pool.run(matrix.n_tiles(), [&](std::size_t tile, int worker) {
-    auto& rows = buffers[static_cast<std::size_t>(worker)];
-    const std::size_t first = tile * kTileRows;
-    const std::size_t n_rows = std::min(kTileRows, matrix.n_out - first);
-    rows.resize(kTileRows * source.format->row_bytes(matrix.n_in));
-    source.read(first, n_rows, rows.data());
-    pack_tile_row(*source.format, rows.data(), n_rows, matrix.n_in, tiles->data() + tile * bytes);
-  });
-  matrix.tiles = std::move(tiles);
+  matrix.tiles = tiles;
+  if (matrix.by_columns) {
+    pack_columns(source, *tiles, matrix, pool);
+  } else {
+    for_file_rows<kTileRows>(source, pool, [&](std::size_t first, const void* const* rows) {
+      source.format->pack(rows, matrix.n_units(), tiles->data() + first / kTileRows * bytes);
+    });
+  }
   return matrix;
+}
+
+ColumnPanel column_panel(const Matrix& matrix, std::size_t strip) noexcept {
+  const std::size_t first = strip / kPanelStrips * kPanelStrips;
+  return {2 * first * tile_row_bytes(matrix), std::min(kPanelStrips, matrix.n_tiles() / 2 - first)};
 }
 
 const void* packed_tiles(const Matrix& matrix, std::size_t tile, std::size_t n_tiles,

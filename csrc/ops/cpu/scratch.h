@@ -10,6 +10,8 @@ struct CpuOps::Input {
   ProductInput x;
   ActivationBlock* blocks;  // panels (kernel_table.h); null: nobody wants int8
   float* floats;            // panels; null: nobody wants floats
+  const kernels::ActiveInputs* active = nullptr;  // when zeros are to be left out
+  const std::int8_t* active_values = nullptr;
 
   std::size_t n_blocks() const noexcept { return x.rows.n_cols / kBlock; }
 };

@@ -1,8 +1,12 @@
 """Show what a model file holds, and the memory that it will need.
 
+With --text the model also reads a text, token by token, and tells what share of the inputs of each
+layer's ffn.value were zero: what meets them need not be read.
+
 examples:
   rwkvcpp info model.gguf
   rwkvcpp info model.gguf --json
+  rwkvcpp info model.gguf --text story.txt
   rwkvcpp info                          the bundled model
 """
 
@@ -18,6 +22,8 @@ from typing import Any
 
 import rwkvcpp
 from rwkvcpp.cli.model_options import announce_bundled_model
+from rwkvcpp.cli.text_zeros import zeros_in_text
+from rwkvcpp.cli.zeros_report import zeros_lines
 
 # The first pattern that a tensor's name matches says what the tensor is for.
 TENSOR_CLASSES = (
@@ -40,12 +46,20 @@ TOKENIZERS_BY_SIZE = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", type=Path, metavar="MODEL", help="a model file")
+    parser.add_argument(
+        "--text", type=Path, metavar="FILE", help="count zeros while the model reads this text"
+    )
+    parser.add_argument(
+        "--tokenizer", type=Path, metavar="FILE", help="vocabulary for --text (the model's own)"
+    )
     parser.add_argument("--json", action="store_true", help="one flat JSON object, for programs")
 
 
 def run(args: argparse.Namespace) -> int:
     announce_bundled_model(args.model, option="rwkvcpp info ")
     facts = describe(rwkvcpp.model_info(args.model))
+    if args.text is not None:
+        facts["zeros"] = zeros_in_text(args.model, args.text, args.tokenizer)
     if args.json:
         print(json.dumps(facts, indent=2, ensure_ascii=False))
     else:
@@ -120,6 +134,9 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         what = f"{row['type']}, {row['tensors']} tensors, {_size(row['bytes'])}"
         lines.append((row["class"], what))
     lines.append(("memory", f"{weights} of weights, {state} of state for each session"))
+    if "zeros" in facts:
+        lines.append(("text", facts["zeros"]["text"]))
+        lines += zeros_lines(facts["zeros"])
     return lines
 
 
