@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 import rwkvcpp
 from bench.vs_llama_cpp import OURS, THEIRS, Worker, check_llama_cpp, without_folders
+from rwkvcpp.predictions import kl_divergence, log_softmax
 from rwkvcpp.roofs import cpu_name
 
 Windows = list[list[int]]
@@ -49,7 +50,7 @@ class Deviation:
 
 
 def deviation(reference: Logits, logits: Logits) -> Deviation:
-    kl = kl_divergence(reference, logits)
+    kl = divergences(reference, logits)
     size = np.mean(np.square(reference, dtype=np.float64))
     return Deviation(
         kl=float(kl.mean()),
@@ -60,14 +61,10 @@ def deviation(reference: Logits, logits: Logits) -> Deviation:
     )
 
 
-def kl_divergence(reference: Logits, logits: Logits) -> NDArray[np.float64]:
+def divergences(reference: Logits, logits: Logits) -> NDArray[np.float64]:
     """Nats, [windows, length]. One window after the other: float64 of all would fill the memory."""
-    return np.stack([_kl(*map(_log_softmax, pair)) for pair in zip(reference, logits, strict=True)])
-
-
-def _kl(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:
-    kl: NDArray[np.float64] = np.sum(np.exp(p) * (p - q), axis=1)
-    return kl
+    pairs = zip(reference, logits, strict=True)
+    return np.stack([kl_divergence(*map(log_softmax, pair)) for pair in pairs])
 
 
 def loss(logits: Logits, windows: Windows) -> float:
@@ -77,15 +74,8 @@ def loss(logits: Logits, windows: Windows) -> float:
 
 
 def _loss_of_window(logits: NDArray[np.float32], tokens: list[int]) -> float:
-    log_p = _log_softmax(logits)
+    log_p = log_softmax(logits)
     return -float(np.mean(log_p[np.arange(len(tokens) - 1), tokens[1:]]))
-
-
-def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    x = logits.astype(np.float64)
-    x -= x.max(axis=1, keepdims=True)
-    x -= np.log(np.sum(np.exp(x), axis=1, keepdims=True))
-    return x
 
 
 def ratio(ours: list[float], theirs: list[float]) -> tuple[float, float]:

@@ -1,0 +1,40 @@
+"""A file that is there in whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PathArgument = str | os.PathLike[str]
+
+
+@contextmanager
+def whole_file(path: PathArgument) -> Iterator[Path]:
+    """A path beside `path` to write to; the file becomes `path` when the block ends well.
+
+    An error or Ctrl-C leaves nothing behind, and what was at `path` before as it was.
+    """
+    final = Path(path).resolve()
+    _check_place(final)
+    # Another process may be writing the same file: each has its own, and the last one wins.
+    temporary = final.with_name(f"{final.name}.{os.getpid()}.part")
+    try:
+        temporary.touch(exist_ok=False)
+        yield temporary
+        temporary.replace(final)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _check_place(path: Path) -> None:
+    """Known before hours of work, and with the name that the user gave."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(path.parent))
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder, expected the name of a file", str(path))
+    if path.exists() and not path.is_file():
+        raise FileExistsError(errno.EEXIST, "is a device, expected the name of a file", str(path))
