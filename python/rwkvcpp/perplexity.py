@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from rwkvcpp.errors import UnsupportedError
 from rwkvcpp.model import Model
 from rwkvcpp.predictions import (
     Floats,
@@ -23,7 +24,6 @@ from rwkvcpp.predictions import (
     Tokens,
     kl_divergence,
 )
-from rwkvcpp.tokenizer import Tokenizer
 
 SOFTMAX_AT_ONCE = 2**19  # doubles: they stay in cache
 STRETCHES = 32
@@ -38,7 +38,7 @@ class Scores:
     """What was found for each token that was scored, in nats."""
 
     losses: Floats
-    n_bytes: int  # that the tokens stand for
+    n_bytes: int | None  # that the tokens stand for; None: the model has no vocabulary
     reference_losses: Floats | None = None
     kl: Floats | None = None  # KL(reference || model)
     same_likeliest: NDArray[np.bool_] | None = None  # as the reference says
@@ -47,7 +47,9 @@ class Scores:
         """The means and their standard errors by name; an error that one token has not is None."""
         figures: dict[str, float | None] = {"tokens": len(self.losses), "bytes": self.n_bytes}
         figures |= _perplexity("perplexity", self.losses)
-        figures |= _mean("bits_per_byte", self.losses * self._bits_per_nat)
+        if self.n_bytes:
+            bits = len(self.losses) / self.n_bytes / math.log(2)
+            figures |= _mean("bits_per_byte", self.losses * bits)
         if self.reference_losses is not None:
             figures |= _perplexity("reference_perplexity", self.reference_losses)
         if self.kl is not None:
@@ -57,11 +59,6 @@ class Scores:
         if self.same_likeliest is not None:
             figures |= _mean("top1_agreement", self.same_likeliest.astype(np.float64))
         return figures
-
-    @property
-    def _bits_per_nat(self) -> float:
-        """Bits per byte, for one nat per token."""
-        return len(self.losses) / max(1, self.n_bytes) / math.log(2)
 
 
 def _mean(name: str, values: Floats) -> dict[str, float | None]:
@@ -120,7 +117,7 @@ def score(
             progress(n_scored, perplexity(loss / n_scored))
     targets = np.concatenate([piece.targets for piece in pieces])
     joined = {name: np.concatenate(parts) for name, parts in found.items()}
-    return Scores(n_bytes=_count_bytes(targets, model.tokenizer), **joined)
+    return Scores(n_bytes=_count_bytes(targets, model), **joined)
 
 
 def _compare(
@@ -150,8 +147,12 @@ def _compare_rows(
     return found
 
 
-def _count_bytes(tokens: Tokens, tokenizer: Tokenizer) -> int:
+def _count_bytes(tokens: Tokens, model: Model) -> int | None:
     """That the tokens stand for."""
+    try:
+        tokenizer = model.tokenizer
+    except UnsupportedError:
+        return None
     counts = np.bincount(tokens)
     return sum(
         int(counts[token]) * len(tokenizer.token_bytes(int(token)))

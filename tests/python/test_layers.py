@@ -54,7 +54,7 @@ IMPORTS = {
     "whole_file": set(),
     "zeros": set(),
     "predictions": {"errors", "model"},
-    "perplexity": {"model", "predictions", "tokenizer"},
+    "perplexity": {"errors", "model", "predictions"},
     "kl_base": {"errors", "predictions", "tokenizer", "whole_file"},
     "bundled": set(),
     "sampling": {"_core"},

@@ -23,7 +23,7 @@ from rwkvcpp.kl_base import KlBase, Predicted, new_kl_base, text_id, vocabulary_
 from rwkvcpp.perplexity import Scores, score, standard_error
 from rwkvcpp.predictions import ModelPredictor, Plan, kl_divergence, log_softmax
 from tests.reference import rwkv_numpy
-from tests.reference.cases import Case
+from tests.reference.cases import TOKENS, Case
 from tests.reference.checkpoints import Sizes
 from tests.reference.readers import read_model
 from tests.reference.writers import write_bin
@@ -33,9 +33,15 @@ TEXT = b"Once upon a time there was a fox, and a bear, who lived in a wood."
 OWN_DIVERGENCE = 3e-8  # nats, at most, that a base makes of its own model
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of models of bytes; elsewhere files of the same names have other vocabularies."""
+    return tmp_path_factory.mktemp("bytes")
+
+
 @pytest.fixture
-def model_path(model_file: Callable[[Case], Path]) -> Path:
-    return model_file(BYTES)
+def model_path(folder: Path) -> Path:
+    return BYTES.write(folder)
 
 
 @pytest.fixture
@@ -44,9 +50,9 @@ def model(model_path: Path) -> rwkvcpp.Model:
 
 
 @pytest.fixture
-def other_path(model_file: Callable[[Case], Path]) -> Path:
+def other_path(folder: Path) -> Path:
     """The same weights in fewer bits."""
-    return model_file(replace(BYTES, weight_type="Q4_0"))
+    return replace(BYTES, weight_type="Q4_0").write(folder)
 
 
 @pytest.fixture
@@ -217,6 +223,14 @@ def test_bytes_are_those_that_the_scored_tokens_stand_for() -> None:
     assert found.n_bytes == len(TEXT) - len(model.tokenizer.token_bytes(tokens[0]))
     nats = found.losses.sum() / found.n_bytes
     assert found.figures()["bits_per_byte"] == pytest.approx(nats / math.log(2))
+
+
+def test_a_model_without_a_vocabulary_has_no_bits_per_byte(
+    model_file: Callable[[Case], Path],
+) -> None:
+    model = rwkvcpp.Model(model_file(Case("7", "bin", "F32")))
+    found = score(model, TOKENS).figures()
+    assert (found["tokens"], found["bytes"], "bits_per_byte" in found) == (19, None, False)
 
 
 @pytest.mark.usefixtures("small_pieces")
