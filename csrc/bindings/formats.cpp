@@ -2,6 +2,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -45,7 +46,31 @@ void check_inputs(const Format& f, std::size_t n_inputs) {
       std::to_string(f.block_inputs) + ", the block of " + std::string(f.name));
 }
 
-py::bytes quantize(const std::string& name, const FloatArray& weights) {
+void check_importances(const FloatArray& importances, std::size_t n_inputs) {
+  if (importances.ndim() == 1 && static_cast<std::size_t>(importances.shape(0)) == n_inputs) return;
+  std::string shape;
+  for (py::ssize_t i = 0; i < importances.ndim(); ++i) {
+    shape += (i > 0 ? ", " : "") + std::to_string(importances.shape(i));
+  }
+  throw std::invalid_argument("importances are [" + shape + "], expected [" +
+                              std::to_string(n_inputs) + "], one for each input");
+}
+
+void quantize_rows(const Format& f, const float* weights, std::size_t n_rows, std::size_t n_inputs,
+                   const float* importances, char* out) {
+  const std::size_t n_blocks = n_inputs / f.block_inputs;
+  if (importances == nullptr || f.quantize_weighted == nullptr) {
+    f.quantize(weights, n_rows * n_blocks, out);
+    return;
+  }
+  for (std::size_t r = 0; r < n_rows; ++r) {
+    f.quantize_weighted(weights + r * n_inputs, n_blocks, importances,
+                        out + r * f.row_bytes(n_inputs));
+  }
+}
+
+py::bytes quantize(const std::string& name, const FloatArray& weights,
+                   const std::optional<FloatArray>& importances) {
   const Format& f = named_format(name);
   if (weights.ndim() != 2) {
     throw std::invalid_argument("weights have " + std::to_string(weights.ndim()) +
@@ -54,10 +79,12 @@ py::bytes quantize(const std::string& name, const FloatArray& weights) {
   const auto n_rows = static_cast<std::size_t>(weights.shape(0));
   const auto n_inputs = static_cast<std::size_t>(weights.shape(1));
   check_inputs(f, n_inputs);
+  if (importances) check_importances(*importances, n_inputs);
+  const float* importance = importances ? importances->data() : nullptr;
   std::string blocks(n_rows * f.row_bytes(n_inputs), '\0');
   {
     const py::gil_scoped_release nogil;
-    f.quantize(weights.data(), n_rows * n_inputs / f.block_inputs, blocks.data());
+    quantize_rows(f, weights.data(), n_rows, n_inputs, importance, blocks.data());
   }
   return blocks;
 }
@@ -89,7 +116,9 @@ void bind_formats(py::module_& m) {
   m.def("weight_formats", &weight_formats,
         "name, gguf_id, ggmf_code, block_inputs, block_bytes, tile_bytes, is_float for each.");
   m.def("quantize", &quantize, py::arg("name"), py::arg("weights"),
-        "Rows of float32 [rows, inputs] to the format's blocks, ggml's reference rounding.");
+        py::arg("importances") = py::none(),
+        "Rows of float32 [rows, inputs] to the format's blocks, ggml's reference rounding; with "
+        "importances [inputs], its rounding with an importance matrix.");
   m.def("dequantize", &dequantize, py::arg("name"), py::arg("blocks"), py::arg("n_inputs"),
         "Blocks to float32 [rows, n_inputs].");
 }

@@ -12,7 +12,7 @@
 
 namespace rwkvcpp::kernels {
 
-inline constexpr std::size_t kTypes = 9;           // = kWeightTypes
+inline constexpr std::size_t kTypes = 17;          // = kWeightTypes
 inline constexpr std::size_t kEpilogueKinds = 12;  // = kEpilogues
 inline constexpr std::size_t kMaxHeadSize = 256;
 inline constexpr std::size_t kPeakDots = 12;   // chains that hide a dot product's latency

@@ -27,8 +27,16 @@ enum class WeightType : std::uint8_t {
   kQ5_1,
   kQ8_0,
   kQ6_K,
+  kQ2_K,
+  kQ3_K,
+  kQ4_K,
+  kQ5_K,
+  kIQ4_NL,
+  kIQ4_XS,
+  kIQ3_XXS,
+  kIQ3_S,
 };
-inline constexpr std::size_t kWeightTypes = 9;
+inline constexpr std::size_t kWeightTypes = 17;
 
 inline constexpr std::size_t kStripRows = 32;
 
@@ -55,6 +63,10 @@ struct Format {
   void (*dequantize)(const void* blocks, std::size_t n_blocks, float* out);
   /// ggml's reference rounding, byte for byte.
   void (*quantize)(const float* in, std::size_t n_blocks, void* blocks);
+  /// The same for a whole row, errors of each input counted by its importance; nullptr where
+  /// these change nothing.
+  void (*quantize_weighted)(const float* row, std::size_t n_blocks, const float* importances,
+                            void* blocks);
   /// Interleaves 16 rows (nullptr: a row of zeros past the matrix's end).
   void (*pack)(const void* const* rows, std::size_t n_blocks, void* tiles);
   ColumnFormat columns;

@@ -7,11 +7,20 @@
 #include "quant/bf16.h"
 #include "quant/f16.h"
 #include "quant/f32.h"
+#include "quant/fit.h"
 #include "quant/format.h"
+#include "quant/iq3_s.h"
+#include "quant/iq3_xxs.h"
+#include "quant/iq4_nl.h"
+#include "quant/iq4_xs.h"
+#include "quant/q2_k.h"
+#include "quant/q3_k.h"
 #include "quant/q4_0.h"
 #include "quant/q4_1.h"
+#include "quant/q4_k.h"
 #include "quant/q5_0.h"
 #include "quant/q5_1.h"
+#include "quant/q5_k.h"
 #include "quant/q6_k.h"
 #include "quant/q8_0.h"
 
@@ -39,6 +48,29 @@ void quantize(const float* in, std::size_t n_blocks, void* blocks) {
     typename F::Block block;
     F::quantize(in + i * F::kInputs, block);
     std::memcpy(static_cast<std::uint8_t*>(blocks) + i * sizeof block, &block, sizeof block);
+  }
+}
+
+template <class F>
+void quantize_weighted(const float* row, std::size_t n_blocks, const float* importances,
+                       void* blocks) {
+  const std::size_t n = n_blocks * F::kInputs;
+  const float mean_square = fit::sum_of_squares(row, n) / static_cast<float>(n);
+  for (std::size_t i = 0; i < n_blocks; ++i) {
+    typename F::Block block;
+    F::quantize_weighted(row + i * F::kInputs, importances + i * F::kInputs, mean_square, block);
+    std::memcpy(static_cast<std::uint8_t*>(blocks) + i * sizeof block, &block, sizeof block);
+  }
+}
+
+using QuantizeWeighted = decltype(Format::quantize_weighted);
+
+template <class F>
+constexpr QuantizeWeighted weighted_quantizer() {
+  if constexpr (requires { &F::quantize_weighted; }) {
+    return quantize_weighted<F>;
+  } else {
+    return nullptr;
   }
 }
 
@@ -120,14 +152,21 @@ constexpr Format describe(std::string_view name, int gguf_id, int ggmf_code) {
           F::kIsFloat,
           dequantize<F>,
           quantize<F>,
+          weighted_quantizer<F>(),
           pack<F>,
           column_format<F>()};
 }
 
 constexpr Format kFormats[] = {
-    describe<F32>("F32", 0, 0),   describe<F16>("F16", 1, 1),   describe<BF16>("BF16", 30, -1),
-    describe<Q4_0>("Q4_0", 2, 2), describe<Q4_1>("Q4_1", 3, 3), describe<Q5_0>("Q5_0", 6, 7),
-    describe<Q5_1>("Q5_1", 7, 8), describe<Q8_0>("Q8_0", 8, 9), describe<Q6_K>("Q6_K", 14, 15),
+    describe<F32>("F32", 0, 0),         describe<F16>("F16", 1, 1),
+    describe<BF16>("BF16", 30, -1),     describe<Q4_0>("Q4_0", 2, 2),
+    describe<Q4_1>("Q4_1", 3, 3),       describe<Q5_0>("Q5_0", 6, 7),
+    describe<Q5_1>("Q5_1", 7, 8),       describe<Q8_0>("Q8_0", 8, 9),
+    describe<Q6_K>("Q6_K", 14, 15),     describe<Q2_K>("Q2_K", 10, 11),
+    describe<Q3_K>("Q3_K", 11, 12),     describe<Q4_K>("Q4_K", 12, 13),
+    describe<Q5_K>("Q5_K", 13, 14),     describe<IQ4_NL>("IQ4_NL", 20, -1),
+    describe<IQ4_XS>("IQ4_XS", 23, -1), describe<IQ3_XXS>("IQ3_XXS", 18, -1),
+    describe<IQ3_S>("IQ3_S", 21, -1),
 };
 static_assert(std::size(kFormats) == kWeightTypes);
 

@@ -11,14 +11,12 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
-#include <utility>
 
 #include "quant/columns.h"
 #include "quant/format.h"
+#include "quant/planes.h"
 
 namespace rwkvcpp {
-
-struct NoField {};
 
 template <bool kMinimum, bool kFifthBit>
 struct NibbleTile {
@@ -26,12 +24,12 @@ struct NibbleTile {
     std::uint16_t values[kTileRows];  // fp16
   };
   struct FifthBits {
-    std::uint8_t plane[4 * kTileRows];
+    Plane plane;
   };
   std::uint16_t scales[kTileRows];  // fp16
   [[no_unique_address]] std::conditional_t<kMinimum, Minimums, NoField> minimums;
   [[no_unique_address]] std::conditional_t<kFifthBit, FifthBits, NoField> fifth_bits;
-  std::uint8_t nibbles[4][4 * kTileRows];
+  Plane nibbles[4];
 };
 
 /// What the kernels need to know of a nibble format; `offset` is taken off every code.
@@ -53,23 +51,19 @@ struct NibbleCodes {
   static constexpr std::size_t kStripCodes = kStripRows / 2 + kStripBits;
 
   template <class S>
-  static typename S::F scales(const Tile& tile, std::size_t lane) noexcept {
+  static typename S::F scales(const Tile& tile, std::size_t, std::size_t lane) noexcept {
     return S::load_f16(tile.scales + lane);
   }
   template <class S>
-  static typename S::F minimums(const Tile& tile, std::size_t lane) noexcept {
+  static typename S::F minimums(const Tile& tile, std::size_t, std::size_t lane) noexcept {
     return S::load_f16(tile.minimums.values + lane);
   }
   /// The codes of inputs 4 g … 4 g + 3 of S::kLanes rows, for g = 0 … 7.
   template <class S>
   static void codes(const Tile& tile, std::size_t, std::size_t lane,
                     typename S::Bytes (&out)[8]) noexcept {
-    for (std::size_t j = 0; j < 4; ++j) {
-      const auto both = S::load_bytes(tile.nibbles[j] + 4 * lane);
-      out[j] = S::template field<0>(both, 0x0F);
-      out[j + 4] = S::template field<4>(both, 0x0F);
-    }
-    if constexpr (fifth_bit) add_fifth_bits<S>(tile, lane, out, std::make_index_sequence<8>());
+    take_nibbles<S>(tile.nibbles, lane, out);
+    if constexpr (fifth_bit) add_bits<S, 4>(tile.fifth_bits.plane, lane, out);
   }
 
   template <class S>
@@ -118,14 +112,6 @@ struct NibbleCodes {
     if constexpr (fifth_bit) {
       pack_column_bits(words, out.codes + n_strips * kHalfStrip + strip * 4, out.run);
     }
-  }
-
- private:
-  template <class S, std::size_t... g>
-  static void add_fifth_bits(const Tile& tile, std::size_t lane, typename S::Bytes (&out)[8],
-                             std::index_sequence<g...>) noexcept {
-    const auto plane = S::load_bytes(tile.fifth_bits.plane + 4 * lane);
-    ((out[g] = S::or_field(out[g], S::template field<static_cast<int>(g) - 4>(plane, 0x10))), ...);
   }
 };
 

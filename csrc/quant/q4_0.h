@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "quant/fit.h"
 #include "quant/half.h"
 #include "quant/nibble_tile.h"
 
@@ -28,7 +29,7 @@ struct Q4_0 : NibbleCodes</*minimum=*/false, /*fifth_bit=*/false, /*offset=*/8> 
 
   /// The weight of largest magnitude becomes exactly code 0 (-8).
   static void quantize(const float* in, Block& b) noexcept {
-    const float peak = signed_peak(in);
+    const float peak = fit::signed_peak(in, kBlock);
     const float scale = peak / -8.0f;
     const float inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
     b.scale = fp32_to_fp16(scale);
@@ -38,13 +39,16 @@ struct Q4_0 : NibbleCodes</*minimum=*/false, /*fifth_bit=*/false, /*offset=*/8> 
     }
   }
 
-  /// The weight of largest magnitude, the first of equals, with its sign.
-  static float signed_peak(const float* in) noexcept {
-    float peak = 0.0f;
-    for (std::size_t i = 0; i < kBlock; ++i) {
-      if (std::fabs(in[i]) > std::fabs(peak)) peak = in[i];
+  static void quantize_weighted(const float* in, const float* importances, float mean_square,
+                                Block& b) noexcept {
+    float w[kBlock];
+    fit::weigh(in, importances, mean_square, kBlock, w);
+    const auto fitted = fit::fit_symmetric<kBlock>(in, w, 8);
+    b.scale = fp32_to_fp16(fitted.scale);
+    for (std::size_t i = 0; i < kBlock / 2; ++i) {
+      b.nibbles[i] = static_cast<std::uint8_t>((fitted.codes[i] + 8) |
+                                               (fitted.codes[i + kBlock / 2] + 8) << 4);
     }
-    return peak;
   }
 
   static void pack(const Block (&rows)[kTileRows], Tile& tile) noexcept {

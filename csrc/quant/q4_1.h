@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "quant/fit.h"
 #include "quant/half.h"
 #include "quant/nibble_tile.h"
 
@@ -39,6 +40,18 @@ struct Q4_1 : NibbleCodes</*minimum=*/true, /*fifth_bit=*/false, /*offset=*/0> {
     };
     for (std::size_t i = 0; i < kBlock / 2; ++i) {
       b.nibbles[i] = static_cast<std::uint8_t>(code(in[i]) | code(in[i + kBlock / 2]) << 4);
+    }
+  }
+
+  static void quantize_weighted(const float* in, const float* importances, float mean_square,
+                                Block& b) noexcept {
+    float w[kBlock];
+    fit::weigh(in, importances, mean_square, kBlock, w);
+    const auto fitted = fit::fit_affine<kBlock>(in, w, kMaxCode, fit::kWeightedSearch);
+    b.scale = fp32_to_fp16(fitted.scale);
+    b.minimum = fp32_to_fp16(-fitted.minimum);
+    for (std::size_t i = 0; i < kBlock / 2; ++i) {
+      b.nibbles[i] = static_cast<std::uint8_t>(fitted.codes[i] | fitted.codes[i + kBlock / 2] << 4);
     }
   }
 

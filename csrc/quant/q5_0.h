@@ -3,10 +3,10 @@
 
 #include <algorithm>
 
+#include "quant/fit.h"
 #include "quant/five_bits.h"
 #include "quant/half.h"
 #include "quant/nibble_tile.h"
-#include "quant/q4_0.h"
 
 namespace rwkvcpp {
 
@@ -28,11 +28,20 @@ struct Q5_0 : NibbleCodes</*minimum=*/false, /*fifth_bit=*/true, /*offset=*/16> 
 
   /// The weight of largest magnitude becomes exactly code 0 (-16).
   static void quantize(const float* in, Block& b) noexcept {
-    const float scale = Q4_0::signed_peak(in) / -16.0f;
+    const float scale = fit::signed_peak(in, kBlock) / -16.0f;
     const float inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
     b.scale = fp32_to_fp16(scale);
     b.codes.fill(
         [&](std::size_t i) { return std::min(31, static_cast<int>(in[i] * inverse + 16.5f)); });
+  }
+
+  static void quantize_weighted(const float* in, const float* importances, float mean_square,
+                                Block& b) noexcept {
+    float w[kBlock];
+    fit::weigh(in, importances, mean_square, kBlock, w);
+    const auto fitted = fit::fit_symmetric<kBlock>(in, w, 16);
+    b.scale = fp32_to_fp16(fitted.scale);
+    b.codes.fill([&](std::size_t i) { return fitted.codes[i] + 16; });
   }
 
   static void pack(const Block (&rows)[kTileRows], Tile& tile) noexcept {

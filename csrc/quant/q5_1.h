@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "quant/fit.h"
 #include "quant/five_bits.h"
 #include "quant/half.h"
 #include "quant/nibble_tile.h"
@@ -36,6 +37,16 @@ struct Q5_1 : NibbleCodes</*minimum=*/true, /*fifth_bit=*/true, /*offset=*/0> {
     b.minimum = fp32_to_fp16(minimum);
     b.codes.fill(
         [&](std::size_t i) { return static_cast<int>((in[i] - minimum) * inverse + 0.5f); });
+  }
+
+  static void quantize_weighted(const float* in, const float* importances, float mean_square,
+                                Block& b) noexcept {
+    float w[kBlock];
+    fit::weigh(in, importances, mean_square, kBlock, w);
+    const auto fitted = fit::fit_affine<kBlock>(in, w, kMaxCode, fit::kWeightedSearch);
+    b.scale = fp32_to_fp16(fitted.scale);
+    b.minimum = fp32_to_fp16(-fitted.minimum);
+    b.codes.fill([&](std::size_t i) { return fitted.codes[i]; });
   }
 
   static void pack(const Block (&rows)[kTileRows], Tile& tile) noexcept {

@@ -60,7 +60,7 @@ struct Q8_0 {
   }
 
   template <class S>
-  static typename S::F scales(const Tile& tile, std::size_t lane) noexcept {
+  static typename S::F scales(const Tile& tile, std::size_t, std::size_t lane) noexcept {
     return S::load_f16(tile.scales + lane);
   }
   template <class S>

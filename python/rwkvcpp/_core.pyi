@@ -154,8 +154,12 @@ class Sampler:
 def weight_formats() -> list[dict[str, Any]]:
     """name, gguf_id, ggmf_code, block_inputs, block_bytes, tile_bytes, is_float for each."""
 
-def quantize(name: str, weights: NDArray[np.float32]) -> bytes:
-    """Rows of float32 [rows, inputs] to the format's blocks, ggml's reference rounding."""
+def quantize(
+    name: str, weights: NDArray[np.float32], importances: NDArray[np.float32] | None = None
+) -> bytes:
+    """Rows of float32 [rows, inputs] to the format's blocks, ggml's reference rounding; with
+    importances [inputs], its rounding with an importance matrix.
+    """
 
 def dequantize(name: str, blocks: bytes, n_inputs: int) -> NDArray[np.float32]:
     """Blocks to float32 [rows, n_inputs]."""

@@ -21,6 +21,25 @@ enum class Inputs { kRandom, kExtreme };
 /// Seven tiles, the last not full: kernels may take them in fours or pairs, and one is left.
 constexpr std::size_t kOutputs = 101;
 
+/// Where a block keeps its scale, and its minimum if it has one.
+std::vector<std::size_t> half_floats(const Format& f) {
+  switch (f.type) {
+    case WeightType::kQ4_1:
+    case WeightType::kQ5_1:
+    case WeightType::kQ4_K:
+    case WeightType::kQ5_K:
+      return {0, 2};
+    case WeightType::kQ2_K:
+      return {80, 82};
+    case WeightType::kQ3_K:
+      return {108};
+    case WeightType::kQ6_K:
+      return {208};
+    default:
+      return {0};
+  }
+}
+
 /// A packed matrix, its rows as a file has them, and activations for it.
 struct MatmulCase {
   const Format& format;
@@ -59,12 +78,10 @@ struct MatmulCase {
   void make_scales_finite() {
     for (std::size_t b = 0; b < n_out * n_units(); ++b) {
       std::uint8_t* block = file_rows.data() + b * format.block_bytes;
-      const bool last = format.type == WeightType::kQ6_K;
-      const bool two = format.type == WeightType::kQ4_1 || format.type == WeightType::kQ5_1;
-      std::uint8_t* scale = last ? block + format.block_bytes - 2 : block;
-      const std::uint16_t one = 0x3C00;
-      std::memcpy(scale, &one, 2);
-      if (two) std::memcpy(scale + 2, &one, 2);
+      for (const std::size_t at : half_floats(format)) {
+        const std::uint16_t one = 0x3C00;
+        std::memcpy(block + at, &one, 2);
+      }
     }
   }
 

@@ -46,21 +46,32 @@ TEST_CASE("every format is found by its names and numbers") {
   CHECK(find_gguf_format(4) == nullptr);
 }
 
-/// Steps between neighbouring codes over the range of a block, per format.
-int n_steps(WeightType type) {
+/// Steps between neighbouring codes over the range of a block, per format: the widest step where
+/// they differ.
+double n_steps(WeightType type) {
   switch (type) {
+    case WeightType::kQ2_K:
+      return 3;
+    case WeightType::kQ3_K:
+      return 7;
     case WeightType::kQ4_0:
-      return 15;
     case WeightType::kQ4_1:
+    case WeightType::kQ4_K:
       return 15;
     case WeightType::kQ5_0:
-      return 31;
     case WeightType::kQ5_1:
+    case WeightType::kQ5_K:
       return 31;
-    case WeightType::kQ8_0:
-      return 254;
     case WeightType::kQ6_K:
       return 63;
+    case WeightType::kQ8_0:
+      return 254;
+    case WeightType::kIQ4_NL:
+    case WeightType::kIQ4_XS:
+      return 240.0 / 24;  // from 89 to 113, of -127 ... 113
+    case WeightType::kIQ3_XXS:
+    case WeightType::kIQ3_S:
+      return 15.0 / 6;  // not every four levels are in the codebook: up to three off
     default:
       return 0;
   }
@@ -76,11 +87,39 @@ TEST_CASE("blocks: quantized and back, no weight moves more than its step allows
     f.quantize(weights.data(), 4, blocks.data());
     f.dequantize(blocks.data(), 4, back.data());
     // Range 2; one step at the end of symmetric formats; scales rounded to fp16.
-    const float allowed = 2.0f / static_cast<float>(n_steps(f.type)) * 1.1f;
+    const double allowed = 2.0 / n_steps(f.type) * 1.1;
     for (std::size_t i = 0; i < weights.size(); ++i) {
       CAPTURE(f.name);
       CHECK(std::fabs(weights[i] - back[i]) <= allowed);
     }
+  }
+}
+
+/// The squared errors of every fourth weight.
+double error_of_fourths(const Format& f, const std::vector<float>& weights,
+                        const std::vector<std::uint8_t>& blocks) {
+  std::vector<float> back(weights.size());
+  f.dequantize(blocks.data(), weights.size() / f.block_inputs, back.data());
+  double sum = 0;
+  for (std::size_t i = 0; i < weights.size(); i += 4) {
+    sum += std::pow(static_cast<double>(weights[i]) - back[i], 2);
+  }
+  return sum;
+}
+
+TEST_CASE("blocks: what is important is rounded with less error") {
+  Random random(10);
+  for (const Format& f : formats()) {
+    if (f.quantize_weighted == nullptr) continue;
+    const std::vector<float> weights = random.floats(16 * 256);
+    std::vector<float> importances(weights.size(), 1.0f);
+    for (std::size_t i = 0; i < importances.size(); i += 4) importances[i] = 1000.0f;
+    const std::size_t n_blocks = weights.size() / f.block_inputs;
+    std::vector<std::uint8_t> plain(n_blocks * f.block_bytes), weighted(plain.size());
+    f.quantize(weights.data(), n_blocks, plain.data());
+    f.quantize_weighted(weights.data(), n_blocks, importances.data(), weighted.data());
+    CAPTURE(f.name);
+    CHECK(error_of_fourths(f, weights, weighted) < 0.9 * error_of_fourths(f, weights, plain));
   }
 }
 

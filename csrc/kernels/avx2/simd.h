@@ -99,6 +99,9 @@ struct Avx2 {
   static void touch(I& v) noexcept { asm volatile("" : "+x"(v)); }
   static Bytes or_field(Bytes a, Bytes b) noexcept { return _mm256_or_si256(a, b); }
   static I bytes_as_int(Bytes v) noexcept { return v; }
+  static Bytes lookup(const std::int8_t (&table)[16], Bytes v) noexcept {
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(load_128(table)), v);
+  }
 
   static Bytes interleave4(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
                            const std::uint8_t* d) noexcept {
@@ -124,6 +127,9 @@ struct Avx2 {
     return ~static_cast<std::uint32_t>(_mm256_movemask_epi8(zero));
   }
 
+  static I dot_pairs(I a, const std::int16_t* x) noexcept {
+    return _mm256_madd_epi16(a, _mm256_set1_epi32(load_32(x)));
+  }
   template <int max_code, std::size_t n>
   static I dot(I start, const Bytes* codes, const std::int8_t* x) noexcept {
     constexpr std::size_t run = 32767 / (2 * 127 * max_code);  // groups that 16 bits can hold

@@ -122,6 +122,9 @@ struct Avx512Vnni {
     return _mm512_set1_epi32(four);
   }
   static I bytes_as_int(Bytes v) noexcept { return v; }
+  static Bytes lookup(const std::int8_t (&table)[16], Bytes v) noexcept {
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(load_128(table)), v);
+  }
 
   static Bytes interleave4(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
                            const std::uint8_t* d) noexcept {
@@ -147,6 +150,9 @@ struct Avx512Vnni {
     return _mm256_test_epi8_mask(bytes, bytes);
   }
 
+  static I dot_pairs(I a, const std::int16_t* x) noexcept {
+    return _mm512_madd_epi16(a, _mm512_set1_epi32(load_32(x)));
+  }
   // Two chains halve the wait for the sum; integer sums may be cut anywhere.
   template <int max_code, std::size_t n>
   static I dot(I start, const Bytes* codes, const std::int8_t* x) noexcept {

@@ -47,16 +47,17 @@ struct DequantizedProduct {
     F::template codes<S>(tile, sub, lane, codes);
     for (std::size_t g = 0; g < 8; ++g) {
       const auto step = weight_step(tile, sub, g / 4, lane);
-      add_input<rows, 0>(tile, lane, step, codes[g], 4 * g, x, sums);
-      add_input<rows, 1>(tile, lane, step, codes[g], 4 * g, x, sums);
-      add_input<rows, 2>(tile, lane, step, codes[g], 4 * g, x, sums);
-      add_input<rows, 3>(tile, lane, step, codes[g], 4 * g, x, sums);
+      const auto minimum = weight_minimum(tile, sub, g / 4, lane);
+      add_input<rows, 0>(step, minimum, codes[g], 4 * g, x, sums);
+      add_input<rows, 1>(step, minimum, codes[g], 4 * g, x, sums);
+      add_input<rows, 2>(step, minimum, codes[g], 4 * g, x, sums);
+      add_input<rows, 3>(step, minimum, codes[g], 4 * g, x, sums);
     }
   }
 
   static typename S::F weight_step(const typename F::Tile& tile, std::size_t sub, std::size_t half,
                                    std::size_t lane) noexcept {
-    const auto scales = F::template scales<S>(tile, lane);
+    const auto scales = F::template scales<S>(tile, sub, lane);
     if constexpr (F::kHalfScales) {
       return S::mul(scales, S::to_float(F::template sub_scales<S>(tile, sub, half, lane)));
     } else {
@@ -64,12 +65,23 @@ struct DequantizedProduct {
     }
   }
 
+  static typename S::F weight_minimum(const typename F::Tile& tile, std::size_t sub,
+                                      std::size_t half, std::size_t lane) noexcept {
+    if constexpr (F::kHasMinimum && F::kHalfScales) {
+      return S::mul(F::template minimums<S>(tile, sub, lane),
+                    S::to_float(F::template sub_minimums<S>(tile, sub, half, lane)));
+    } else if constexpr (F::kHasMinimum) {
+      return F::template minimums<S>(tile, sub, lane);
+    } else {
+      return S::set(0.0f);
+    }
+  }
+
   template <std::size_t rows, int i>
-  static void add_input(const typename F::Tile& tile, std::size_t lane, typename S::F step,
-                        typename S::Bytes group, std::size_t first, const float* x,
-                        typename S::F (&sums)[rows]) noexcept {
+  static void add_input(typename S::F step, typename S::F minimum, typename S::Bytes group,
+                        std::size_t first, const float* x, typename S::F (&sums)[rows]) noexcept {
     auto weight = S::mul(step, code_value<S, F, i>(group));
-    if constexpr (F::kHasMinimum) weight = S::add(weight, F::template minimums<S>(tile, lane));
+    if constexpr (F::kHasMinimum) weight = S::add(weight, minimum);
 #pragma GCC unroll 16
     for (std::size_t r = 0; r < rows; ++r) {
       sums[r] = S::fma(weight, S::set(x[(first + i) * rows + r]), sums[r]);

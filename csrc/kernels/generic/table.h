@@ -14,10 +14,18 @@
 #include "quant/bf16.h"
 #include "quant/f16.h"
 #include "quant/f32.h"
+#include "quant/iq3_s.h"
+#include "quant/iq3_xxs.h"
+#include "quant/iq4_nl.h"
+#include "quant/iq4_xs.h"
+#include "quant/q2_k.h"
+#include "quant/q3_k.h"
 #include "quant/q4_0.h"
 #include "quant/q4_1.h"
+#include "quant/q4_k.h"
 #include "quant/q5_0.h"
 #include "quant/q5_1.h"
+#include "quant/q5_k.h"
 #include "quant/q6_k.h"
 #include "quant/q8_0.h"
 
@@ -36,7 +44,9 @@ void fill_products(KernelTable& table) noexcept {
   table.max_rows = S::kMaxRows;
   table.find_active = find_active<S>;
   table.find_active_floats = find_active_floats;
-  fill_formats<S, F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q6_K>(table);
+  fill_formats<S, F32, F16, BF16>(table);
+  fill_formats<S, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL>(table);
+  fill_formats<S, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_XS, IQ3_XXS, IQ3_S>(table);
 }
 
 template <class S>

@@ -50,7 +50,7 @@ struct WideIntegerProduct {
   struct Block {
     typename S::Bytes codes[kTiles][8];
     typename S::F scales[kTiles], minimums[kTiles];
-    typename S::I sub_scales[kTiles][kHalves];
+    typename S::I sub_scales[kTiles][kHalves], sub_minimums[kTiles];
 
     Block(const typename F::Tile& first, const typename F::Tile& second, std::size_t sub) noexcept {
       load(first, sub, 0);
@@ -59,8 +59,8 @@ struct WideIntegerProduct {
 
     void load(const typename F::Tile& tile, std::size_t sub, std::size_t t) noexcept {
       F::template codes<S>(tile, sub, 0, codes[t]);
-      scales[t] = F::template scales<S>(tile, 0);
-      if constexpr (F::kHasMinimum) minimums[t] = F::template minimums<S>(tile, 0);
+      scales[t] = F::template scales<S>(tile, sub, 0);
+      if constexpr (F::kHasMinimum) minimums[t] = F::template minimums<S>(tile, sub, 0);
       if constexpr (F::kSigned) {
 #pragma GCC unroll 8
         for (auto& four : codes[t]) four = S::flip_signs(four);
@@ -68,6 +68,7 @@ struct WideIntegerProduct {
       if constexpr (F::kHalfScales) {
         sub_scales[t][0] = F::template sub_scales<S>(tile, sub, 0, 0);
         sub_scales[t][1] = F::template sub_scales<S>(tile, sub, 1, 0);
+        if constexpr (F::kHasMinimum) sub_minimums[t] = sub_minimum_pairs<S, F>(tile, sub, 0);
       }
     }
 
@@ -83,7 +84,7 @@ struct WideIntegerProduct {
           auto total = S::load(sums[r][t]);
           total = S::fma(S::mul(S::to_float(dots[t]), scales[t]), scale, total);
           if constexpr (F::kHasMinimum) {
-            total = S::fma(minimums[t], S::set(x[r].scaled_sum), total);
+            total = add_minimum<S, F>(minimums[t], sub_minimums[t], x[r], total);
           }
           S::store(sums[r][t], total);
         }

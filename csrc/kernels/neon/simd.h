@@ -85,6 +85,9 @@ struct Neon {
   static void touch(I& v) noexcept { asm volatile("" : "+w"(v)); }
   static Bytes or_field(Bytes a, Bytes b) noexcept { return vorrq_u8(a, b); }
   static I bytes_as_int(Bytes v) noexcept { return vreinterpretq_s32_u8(v); }
+  static Bytes lookup(const std::int8_t (&table)[16], Bytes v) noexcept {
+    return vqtbl1q_u8(vreinterpretq_u8_s8(vld1q_s8(table)), v);
+  }
 
   static Bytes interleave4(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
                            const std::uint8_t* d) noexcept {
@@ -113,6 +116,12 @@ struct Neon {
     return mask;
   }
 
+  static I dot_pairs(I a, const std::int16_t* x) noexcept {
+    const int16x8_t halves = vreinterpretq_s16_s32(a);
+    const int16x4_t pair = vreinterpret_s16_u32(vdup_n_u32(load_32(x)));
+    return vpaddq_s32(vmull_s16(vget_low_s16(halves), pair),
+                      vmull_s16(vget_high_s16(halves), pair));
+  }
   template <int max_code, std::size_t n>
   static I dot(I start, const Bytes* codes, const std::int8_t* x) noexcept {
     I sum = start;

@@ -83,6 +83,14 @@ struct Scalar {
   static void touch(I& v) noexcept { asm volatile("" : "+r"(v)); }
   static Bytes or_field(Bytes a, Bytes b) noexcept { return a | b; }
   static I bytes_as_int(Bytes v) noexcept { return static_cast<I>(v); }
+  /// table[byte] for every byte, 0 ... 15.
+  static Bytes lookup(const std::int8_t (&table)[16], Bytes v) noexcept {
+    Bytes found = 0;
+    for (int at = 0; at < 32; at += 8) {
+      found |= static_cast<Bytes>(static_cast<std::uint8_t>(table[(v >> at) & 0x0Fu])) << at;
+    }
+    return found;
+  }
 
   /// Byte 4 r + i of the result: byte r of input i.
   static Bytes interleave4(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
@@ -107,6 +115,10 @@ struct Scalar {
     return mask;
   }
 
+  /// The low half of a, as a 16-bit number, times x[0], and the high half times x[1].
+  static I dot_pairs(I a, const std::int16_t* x) noexcept {
+    return static_cast<std::int16_t>(a & 0xFFFF) * x[0] + (a >> 16) * x[1];
+  }
   /// start + the four-way dot products of n groups of unsigned codes with x.
   template <int max_code, std::size_t n>
   static I dot(I start, const Bytes* codes, const std::int8_t* x) noexcept {

@@ -1,0 +1,294 @@
+// How scales and codes are fitted to weights, as ggml fits them: byte for byte.
+//
+// Every sum is float32, in the order of the elements, products from left to right and
+// none fused with an addition: another order would now and then choose another code.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+
+namespace rwkvcpp::fit {
+
+inline constexpr float kSmallestPeak = 1e-15f;  // weights below it are zeros
+
+/// To the nearest integer, halves to even, for |x| < 2^22: behind 1.5 * 2^23 a float's
+/// mantissa has no place for a fraction.
+inline int nearest(float x) noexcept {
+  const auto bits = std::bit_cast<std::uint32_t>(x + 0x1.8p23f);
+  return static_cast<int>(bits & 0x7FFFFFu) - 0x400000;
+}
+
+/// The weight of largest magnitude, the first of equals, with its sign.
+inline float signed_peak(const float* x, std::size_t n) noexcept {
+  float peak = 0.0f;
+  for (std::size_t i = 0; i < n; ++i) {
+    if (std::fabs(x[i]) > std::fabs(peak)) peak = x[i];
+  }
+  return peak;
+}
+
+inline float sum_of_squares(const float* x, std::size_t n) noexcept {
+  float sum = 0.0f;
+  for (std::size_t i = 0; i < n; ++i) sum += x[i] * x[i];
+  return sum;
+}
+
+/// How much an error of each weight counts where nothing else is known: large ones more.
+inline void square(const float* x, std::size_t n, float* out) noexcept {
+  for (std::size_t i = 0; i < n; ++i) out[i] = x[i] * x[i];
+}
+
+/// How much an error of each weight counts: by its input's importance, and more for large
+/// weights. Returns their sum.
+inline float weigh(const float* x, const float* importances, float mean_square, std::size_t n,
+                   float* out) noexcept {
+  float sum = 0.0f;
+  for (std::size_t i = 0; i < n; ++i) {
+    out[i] = importances[i] * std::sqrt(mean_square + x[i] * x[i]);
+    sum += out[i];
+  }
+  return sum;
+}
+
+/// sum w x l and sum w l^2, of which l = x / scale is best fitted: scale = xl / ll.
+struct Moments {
+  float xl = 0.0f, ll = 0.0f;
+
+  void add(float w, float x, float l) noexcept {
+    xl += w * x * l;
+    ll += w * l * l;
+  }
+  Moments without(float w, float x, float l) const noexcept {
+    return {xl - w * x * l, ll - w * l * l};
+  }
+  float scale() const noexcept { return ll > 0.0f ? xl / ll : 0.0f; }
+  /// Whether these leave less error than others.
+  bool better_than(const Moments& m) const noexcept { return xl * xl * m.ll > m.xl * m.xl * ll; }
+};
+
+template <std::size_t n>
+struct Symmetric {
+  float scale;
+  std::int8_t codes[n];  // -limit ... limit - 1
+};
+
+/// weight = scale * code: 19 scales are tried around the one that makes the peak -limit.
+template <std::size_t n>
+Symmetric<n> fit_symmetric(const float* x, const float* w, int limit) noexcept {
+  Symmetric<n> fit{};
+  std::fill(fit.codes, fit.codes + n, static_cast<std::int8_t>(-limit));
+  const float peak = signed_peak(x, n);
+  if (std::fabs(peak) < kSmallestPeak) return fit;
+
+  float gain = 0.0f;
+  for (const int s : {0, -9, -8, -7, -6, -5, -4, -3, -2, -1, 1, 2, 3, 4, 5, 6, 7, 8, 9}) {
+    const float inverse = -(static_cast<float>(limit) + 0.1f * static_cast<float>(s)) / peak;
+    std::int8_t codes[n];
+    Moments m;
+    for (std::size_t i = 0; i < n; ++i) {
+      codes[i] = static_cast<std::int8_t>(std::clamp(nearest(inverse * x[i]), -limit, limit - 1));
+    }
+    for (std::size_t i = 0; i < n; ++i) m.add(w[i], x[i], static_cast<float>(codes[i]));
+    if (s != 0 && !(m.ll > 0.0f && m.xl * m.xl > gain * m.ll)) continue;
+    fit.scale = m.scale();
+    gain = fit.scale * m.xl;
+    std::copy(codes, codes + n, fit.codes);
+  }
+  return fit;
+}
+
+/// Moves one code after another to where the scale that all others want would have it, while
+/// that helps: at most five rounds. `codes` start as m describes them.
+template <class Code>
+void improve_codes(const float* x, const float* w, std::size_t n, int low, int high, Code* codes,
+                   Moments& m) noexcept {
+  for (int round = 0; round < 5; ++round) {
+    bool changed = false;
+    for (std::size_t i = 0; i < n; ++i) {
+      const Moments others = m.without(w[i], x[i], static_cast<float>(codes[i]));
+      if (!(others.xl > 0.0f && others.ll > 0.0f)) continue;
+      const int code = std::clamp(nearest(x[i] * others.ll / others.xl), low, high);
+      if (code == codes[i]) continue;
+      Moments moved = others;
+      moved.add(w[i], x[i], static_cast<float>(code));
+      if (!moved.better_than(m)) continue;
+      codes[i] = static_cast<Code>(code);
+      m = moved;
+      changed = true;
+    }
+    if (!changed) return;
+  }
+}
+
+/// weight = scale * code, weighted by squares: the peak becomes -limit, then codes are improved
+/// one by one.
+template <std::size_t n>
+Symmetric<n> fit_one_by_one(const float* x, int limit) noexcept {
+  Symmetric<n> fit{};
+  std::fill(fit.codes, fit.codes + n, static_cast<std::int8_t>(-limit));
+  const float peak = signed_peak(x, n);
+  if (std::fabs(peak) < kSmallestPeak) return fit;
+  const float inverse = -static_cast<float>(limit) / peak;
+  float w[n];
+  Moments m;
+  for (std::size_t i = 0; i < n; ++i) {
+    w[i] = x[i] * x[i];
+    fit.codes[i] = static_cast<std::int8_t>(std::clamp(nearest(inverse * x[i]), -limit, limit - 1));
+    m.add(w[i], x[i], static_cast<float>(fit.codes[i]));
+  }
+  improve_codes(x, w, n, -limit, limit - 1, fit.codes, m);
+  fit.scale = m.scale();
+  return fit;
+}
+
+template <std::size_t n>
+struct Positive {
+  float scale;
+  std::uint8_t codes[n];  // 0 ... limit
+};
+
+/// x = scale * code for x >= 0: scales and minimums of sub-blocks, weighted.
+template <std::size_t n>
+Positive<n> fit_positive(const float* x, const float* w, int limit) noexcept {
+  Positive<n> fit{};
+  float peak = 0.0f;
+  for (std::size_t i = 0; i < n; ++i) peak = std::max(peak, x[i]);
+  if (peak < kSmallestPeak) return fit;
+
+  float best = 0.0f, inverse = 0.0f;
+  for (const int s : {0, -4, -3, -2, -1, 1, 2, 3, 4}) {
+    const float tried = (0.1f * static_cast<float>(s) + static_cast<float>(limit)) / peak;
+    const float scale = 1.0f / tried;
+    float error = 0.0f;
+    for (std::size_t i = 0; i < n; ++i) {
+      const float off = x[i] - scale * static_cast<float>(std::min(limit, nearest(tried * x[i])));
+      error += w[i] * off * off;
+    }
+    if (s != 0 && !(error < best)) continue;
+    best = error;
+    inverse = tried;
+  }
+  Moments m;
+  for (std::size_t i = 0; i < n; ++i) {
+    fit.codes[i] = static_cast<std::uint8_t>(std::min(limit, nearest(inverse * x[i])));
+    m.add(w[i], x[i], static_cast<float>(fit.codes[i]));
+  }
+  improve_codes(x, w, n, 0, limit, fit.codes, m);
+  fit.scale = m.scale();
+  return fit;
+}
+
+/// The same without a search: the largest becomes `limit`.
+template <std::size_t n>
+Positive<n> round_to_peak(const float (&x)[n], int limit) noexcept {
+  const float peak = std::max(0.0f, *std::max_element(x, x + n));
+  const float inverse = peak > 0.0f ? static_cast<float>(limit) / peak : 0.0f;
+  Positive<n> rounded{peak / static_cast<float>(limit), {}};
+  for (std::size_t i = 0; i < n; ++i) {
+    rounded.codes[i] = static_cast<std::uint8_t>(std::min(limit, nearest(inverse * x[i])));
+  }
+  return rounded;
+}
+
+/// Which inverse scales fit_affine tries: (limit + first + step * i) / range for i = 0 ... steps.
+struct AffineSearch {
+  float first, step;
+  int steps;
+  bool absolute;  // errors count by magnitude, not by square
+};
+
+/// What ggml searches with importances, in every format with a minimum.
+inline constexpr AffineSearch kWeightedSearch{-0.9f, 0.05f, 36, false};
+
+template <std::size_t n>
+struct Affine {
+  float scale;
+  float minimum;          // what is taken off: weight = scale * code - minimum, minimum >= 0
+  std::uint8_t codes[n];  // 0 ... limit
+};
+
+/// weight = scale * code - minimum: codes for some scales around range / limit, scale and minimum
+/// by least squares for each, and the best of these.
+template <std::size_t n>
+Affine<n> fit_affine(const float* x, const float* w, int limit,
+                     const AffineSearch& search) noexcept {
+  float low = x[0], high = x[0], sum_w = w[0], sum_x = w[0] * x[0];
+  for (std::size_t i = 1; i < n; ++i) {
+    low = std::min(low, x[i]);
+    high = std::max(high, x[i]);
+    sum_w += w[i];
+    sum_x += w[i] * x[i];
+  }
+  low = std::min(low, 0.0f);
+  Affine<n> fit{0.0f, -low, {}};
+  if (high <= low) return fit;
+
+  const auto encode = [&](float inverse, std::uint8_t* codes) {
+    for (std::size_t i = 0; i < n; ++i) {
+      codes[i] = static_cast<std::uint8_t>(std::clamp(nearest(inverse * (x[i] - low)), 0, limit));
+    }
+  };
+  const auto error_of = [&](float scale, float minimum, const std::uint8_t* codes) {
+    float error = 0.0f;
+    for (std::size_t i = 0; i < n; ++i) {
+      const float off = scale * static_cast<float>(codes[i]) + minimum - x[i];
+      error += w[i] * (search.absolute ? std::fabs(off) : off * off);
+    }
+    return error;
+  };
+  const float range_inverse = static_cast<float>(limit) / (high - low);
+  fit.scale = 1.0f / range_inverse;
+  encode(range_inverse, fit.codes);
+  float best = error_of(fit.scale, low, fit.codes);
+  for (int s = 0; s <= search.steps; ++s) {
+    // A better minimum is where the next candidates start from, too.
+    const float steps =
+        search.first + search.step * static_cast<float>(s) + static_cast<float>(limit);
+    std::uint8_t codes[n];
+    encode(steps / (high - low), codes);
+    float sum_l = 0.0f;
+    Moments m;
+    for (std::size_t i = 0; i < n; ++i) {
+      const auto l = static_cast<float>(codes[i]);
+      sum_l += w[i] * l;
+      m.ll += w[i] * l * l;
+      m.xl += w[i] * l * x[i];
+    }
+    const float determinant = sum_w * m.ll - sum_l * sum_l;
+    if (!(determinant > 0.0f)) continue;
+    float scale = (sum_w * m.xl - sum_x * sum_l) / determinant;
+    float minimum = (m.ll * sum_x - sum_l * m.xl) / determinant;
+    if (minimum > 0.0f) {
+      minimum = 0.0f;
+      scale = m.xl / m.ll;
+    }
+    const float error = error_of(scale, minimum, codes);
+    if (!(error < best)) continue;
+    best = error;
+    low = minimum;
+    fit.scale = scale;
+    std::copy(codes, codes + n, fit.codes);
+  }
+  fit.minimum = -low;
+  return fit;
+}
+
+/// Codes once more, for the scale and minimum as they were stored.
+inline void encode_affine(const float* x, std::size_t n, float scale, float minimum, int limit,
+                          std::uint8_t* codes) noexcept {
+  for (std::size_t i = 0; i < n; ++i) {
+    codes[i] = static_cast<std::uint8_t>(std::clamp(nearest((x[i] + minimum) / scale), 0, limit));
+  }
+}
+
+inline void encode_symmetric(const float* x, std::size_t n, float scale, int limit,
+                             std::int8_t* codes) noexcept {
+  for (std::size_t i = 0; i < n; ++i) {
+    codes[i] = static_cast<std::int8_t>(std::clamp(nearest(x[i] / scale), -limit, limit - 1));
+  }
+}
+
+}  // namespace rwkvcpp::fit
