@@ -37,11 +37,13 @@ Progress progress_to(const py::object& callback) {
 }
 
 std::unique_ptr<Model> load(const py::object& path, int threads, const std::string& activations,
-                            bool mmap, float group_norm_eps, const py::object& progress) {
+                            bool mmap, float group_norm_eps, bool collect,
+                            const py::object& progress) {
   const ModelOptions options = {.threads = threads,
                                 .float_activations = is_float32(activations),
                                 .mmap = mmap,
-                                .group_norm_eps = group_norm_eps};
+                                .group_norm_eps = group_norm_eps,
+                                .collect = collect};
   const std::string file = path_bytes(path);
   const py::gil_scoped_release nogil;
   return Model::load(file, options, progress_to(progress));
@@ -107,6 +109,22 @@ std::vector<std::tuple<std::uint64_t, std::uint64_t, std::uint64_t>> zeros(Model
   return list;
 }
 
+/// {name: (float64 [n_in], number of rows)}, in the order of the model.
+py::dict importances(Model& model) {
+  std::vector<Importance> found;
+  {
+    const py::gil_scoped_release nogil;
+    found = model.importances();
+  }
+  py::dict by_name;
+  for (const Importance& importance : found) {
+    const std::vector<double>& sums = importance.inputs.sums;
+    const py::array_t<double> array(static_cast<py::ssize_t>(sums.size()), sums.data());
+    by_name[py::str(importance.name)] = py::make_tuple(array, importance.inputs.n_rows);
+  }
+  return by_name;
+}
+
 py::object metadata(const Model& model, const std::string& key) {
   const auto found = model.file().metadata.find(key);
   if (found == model.file().metadata.end()) return py::none();
@@ -121,7 +139,8 @@ void bind_model(py::module_& m) {
   py::class_<Model>(m, "Model", "The weights of a file, ready to turn tokens into logits.")
       .def(py::init(&load), py::arg("path"), py::kw_only(), py::arg("threads") = 0,
            py::arg("activations") = "int8", py::arg("mmap") = false,
-           py::arg("group_norm_eps") = 64e-5F, py::arg("progress") = py::none())
+           py::arg("group_norm_eps") = 64e-5F, py::arg("collect") = false,
+           py::arg("progress") = py::none())
       .def_property_readonly("path",
                              [](const Model& model) { return path_text(model.file().path); })
       .def_property_readonly("version", [](const Model& model) { return model.config().version; })
@@ -142,6 +161,8 @@ void bind_model(py::module_& m) {
           "weight_type", [](const Model& model) { return std::string(model.main_format().name); })
       .def("metadata", &metadata, py::arg("key"), "A GGUF metadata value, or None.")
       .def("zeros", &zeros, "Of each layer's ffn.value: inputs met, of them not zero, and bytes.")
+      .def("importances", &importances,
+           "Of each matrix: sums of the squares of its inputs, and of how many rows.")
       .def("initial_state", &Model::initial_state)
       .def("forward", &forward, py::arg("segments"), py::arg("all_logits") = false,
            "Advance every state over its tokens in one call; return logits.");

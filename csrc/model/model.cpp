@@ -114,7 +114,7 @@ Model::Model(const std::string& path, const ModelOptions& options, const Progres
       file_(ModelFile::open(path)),
       version_(detect_version(*file_)),
       config_(make_config(*file_, version_, options_)),
-      ops_(make_ops("cpu", {options_.threads, options_.float_activations})),
+      ops_(make_ops("cpu", {options_.threads, options_.float_activations, options_.collect})),
       scratch_(*ops_) {
   load_weights(progress);
   make_rows();
@@ -154,6 +154,17 @@ std::vector<MixingZeros> Model::zeros() {
     layers.push_back({layer.seen->n_inputs, layer.seen->n_active, layer.skippable_bytes});
   }
   return layers;
+}
+
+std::vector<Importance> Model::importances() {
+  if (!options_.collect) {
+    throw std::invalid_argument("the model of " + file_->path +
+                                " collects no importances, expected one loaded with collect");
+  }
+  const std::lock_guard lock(mutex_);
+  std::vector<Importance> all;
+  for (const MatrixInputs& matrix : weights_.inputs) all.push_back({matrix.name, *matrix.squares});
+  return all;
 }
 
 // Checks.

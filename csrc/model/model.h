@@ -23,6 +23,7 @@ struct ModelOptions {
   bool float_activations = false;  // block weights meet float32 instead of int8
   bool mmap = false;               // use matrices where the file has them
   float group_norm_eps = 64e-5F;   // rwkv.cpp's version 5 needs 1e-5
+  bool collect = false;            // importances(): costs a little time
 };
 
 /// What a layer's ffn.value has met since the model was loaded, one token at a time.
@@ -30,6 +31,12 @@ struct MixingZeros {
   std::uint64_t n_inputs;
   std::uint64_t n_active;         // of them not zero
   std::uint64_t skippable_bytes;  // of the matrix, when all inputs are zero
+};
+
+/// The squares of what a matrix was multiplied with since the model was loaded, by input.
+struct Importance {
+  std::string name;  // of the tensor
+  InputSquares inputs;
 };
 
 /// One sequence's share of a call: tokens to consume, and the state that does.
@@ -52,6 +59,8 @@ class Model {
   std::uint64_t bytes_per_token() const noexcept { return weights_.bytes_per_token; }
   /// Of every layer; waits for a forward pass that is under way.
   std::vector<MixingZeros> zeros();
+  /// Of every matrix; std::invalid_argument unless the model collects them.
+  std::vector<Importance> importances();
   const Format& main_format() const { return format(weights_.main_type()); }
 
   std::shared_ptr<State> initial_state() const { return std::make_shared<State>(state_layout_); }

@@ -114,6 +114,9 @@ Matrix WeightBinder::upload(const TensorInfo& tensor, std::size_t first_row, std
 
   if (matrix.tiles) bound_.packed_bytes += matrix.tiles->size();
   bound_.bytes_per_token += matrix.bytes();
+  // Matrices stacked in one tensor read the same inputs: the first one's count for all.
+  if (first_row > 0) matrix.squares = nullptr;
+  if (matrix.squares) bound_.inputs.push_back({tensor.name, matrix.squares});
   if (tensor.name.starts_with("blocks.")) {
     bound_.layer_weights[static_cast<std::size_t>(tensor.type)] += n_out * matrix.n_in;
   }

@@ -41,6 +41,12 @@ struct MixingActivity {
   std::uint64_t skippable_bytes;  // of the matrix, when all inputs are zero
 };
 
+/// What a matrix, or all that are stacked in one tensor, was multiplied with.
+struct MatrixInputs {
+  std::string name;
+  std::shared_ptr<const InputSquares> squares;
+};
+
 struct BoundWeights {
   std::vector<AlignedBuffer> vectors;  // the models' const float* point into these
   std::string shift_bytes;             // all token-shift vectors as bf16, in order of binding
@@ -49,6 +55,7 @@ struct BoundWeights {
   std::array<std::uint64_t, kWeightTypes> layer_weights = {};  // matrix elements in blocks, by type
 
   std::vector<MixingActivity> activity;  // of the layers
+  std::vector<MatrixInputs> inputs;      // of the matrices, where they are collected
 
   /// The type that most weights of the layers have.
   WeightType main_type() const noexcept;

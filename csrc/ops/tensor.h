@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "core/aligned_buffer.h"
 #include "core/types.h"
@@ -19,6 +20,12 @@ struct Activity {
   std::uint64_t n_active = 0;  // not zero
 };
 
+/// What a matrix was multiplied with: for each input the sum of its squares over all rows.
+struct InputSquares {
+  std::vector<double> sums;  // [n_in]
+  std::uint64_t n_rows = 0;
+};
+
 /// A weight matrix [n_out, n_in] as its device keeps it.
 struct Matrix {
   const Format* format = nullptr;
@@ -29,6 +36,7 @@ struct Matrix {
   bool by_columns = false;                               // packed as quant/columns.h has it
   bool may_skip = false;                                 // and zero inputs may be left out
   std::shared_ptr<Activity> activity = nullptr;          // where zeros are expected
+  std::shared_ptr<InputSquares> squares = nullptr;       // where they are collected
 
   std::size_t n_tiles() const noexcept {
     const std::size_t n = (n_out + kTileRows - 1) / kTileRows;

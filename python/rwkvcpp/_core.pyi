@@ -56,6 +56,7 @@ class Model:
         activations: str = "int8",
         mmap: bool = False,
         group_norm_eps: float = 64e-5,
+        collect: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> None: ...
     @property
@@ -94,6 +95,9 @@ class Model:
     def zeros(self) -> list[tuple[int, int, int]]:
         """What each layer's ffn.value has met, a token at a time: inputs, of them not zero, and the
         bytes that it would not read if all were zero."""
+    def importances(self) -> dict[str, tuple[NDArray[np.float64], int]]:
+        """For each matrix by its tensor's name: the squares of its inputs added up, [n_in], and of
+        how many rows. ValueError unless the model was loaded with collect=True."""
     def initial_state(self) -> State: ...
     def forward(
         self,

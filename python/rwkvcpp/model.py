@@ -46,6 +46,7 @@ class Model:
         activations: str = "int8",
         mmap: bool = False,
         group_norm_eps: float = GROUP_NORM_EPS,
+        collect: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """Load `path`.
@@ -55,6 +56,7 @@ class Model:
         activations: what quantized weights meet; "float32" is for measuring quality.
         mmap: leave the weights in the file's pages: starts at once, shared between processes.
         group_norm_eps: 64e-5 is official; some small models were trained with 1e-5.
+        collect: add up what importances() tells.
         progress: called with (bytes done, bytes in all) while weights load.
         """
         self._native = _core.Model(
@@ -63,6 +65,7 @@ class Model:
             activations=activations,
             mmap=mmap,
             group_norm_eps=group_norm_eps,
+            collect=collect,
             progress=progress,
         )
         self._tokenizer_source = tokenizer
@@ -204,6 +207,14 @@ class Model:
         faster: the default) or on says whether zeros are skipped; the logits are the same.
         """
         return [LayerZeros(*layer) for layer in self._native.zeros()]
+
+    def importances(self) -> dict[str, tuple[NDArray[np.float64], int]]:
+        """What each matrix was multiplied with since the model was loaded, by its tensor's name.
+
+        For each input the sum of its squares, and over how many tokens. ValueError unless the model
+        was loaded with collect=True.
+        """
+        return self._native.importances()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Model cannot be pickled: send its path and load it there")

@@ -23,6 +23,7 @@ std::unique_ptr<Ops> make_cpu_ops(const OpsOptions& options) {
 CpuOps::CpuOps(const OpsOptions& options, const kernels::KernelTable& table)
     : table_(table),
       float_activations_(options.float_activations),
+      collect_squares_(options.collect_squares),
       skipping_(options.skipping),
       pool_(options.n_threads) {}
 
@@ -36,6 +37,10 @@ Matrix CpuOps::upload(const MatrixSource& given) {
   source.zeros_expected = takes_columns(given);
   Matrix matrix = make_matrix(source, pool_);
   if (!matrix.tiles) largest_tile_row_ = std::max(largest_tile_row_, tile_row_bytes(matrix));
+  if (collect_squares_) {
+    matrix.squares = std::make_shared<InputSquares>();
+    matrix.squares->sums.resize(matrix.n_in);
+  }
   return matrix;
 }
 

@@ -56,6 +56,7 @@ class CpuOps final : public Ops {
   void pack_panel(const Input& input, const Panel& panel, int worker);
   void pack_inputs(std::span<const Product> group);
   void find_active(const Product& product, Input& input);
+  void add_squares(const Product& product);
   std::size_t tiles_per_piece(const Matrix& weight, std::size_t n_rows) const noexcept;
   void cut_into_pieces(std::span<const Product> group);
   void multiply(const Product& product, const Input& input, const Piece& piece, int worker);
@@ -67,6 +68,7 @@ class CpuOps final : public Ops {
 
   const kernels::KernelTable& table_;
   bool float_activations_;
+  bool collect_squares_;
   Skipping skipping_;
   ThreadPool pool_;
   std::vector<AlignedBuffer> rows_;
