@@ -1,4 +1,4 @@
-// Weight formats: the registry, and quantizing rows for tests and tools.
+// Weight formats and the names of tensors in GGUF: what writers of files need.
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bindings/bindings.h"
+#include "io/tensor_names.h"
 #include "quant/format.h"
 
 namespace rwkvcpp {
@@ -121,6 +122,8 @@ void bind_formats(py::module_& m) {
         "importances [inputs], its rounding with an importance matrix.");
   m.def("dequantize", &dequantize, py::arg("name"), py::arg("blocks"), py::arg("n_inputs"),
         "Blocks to float32 [rows, n_inputs].");
+  m.def("gguf_tensor_name", &gguf_name, py::arg("architecture"), py::arg("name"),
+        "The name that GGUF files have for a tensor of the official checkpoint, or None.");
 }
 
 }  // namespace rwkvcpp

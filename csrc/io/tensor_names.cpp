@@ -47,6 +47,33 @@ constexpr Renaming kEveryBlock[] = {
     {"channel_mix_value.weight", "ffn.value.weight"},
 };
 
+// Versions 4 and 5 are names of our own, as llama.cpp would give them: it knows neither.
+constexpr Renaming kBlock4[] = {
+    {"time_mix_lerp_k.weight", "att.time_mix_k"},
+    {"time_mix_lerp_v.weight", "att.time_mix_v"},
+    {"time_mix_lerp_r.weight", "att.time_mix_r"},
+    {"time_mix_first.weight", "att.time_first"},
+    {"time_mix_decay.weight", "att.time_decay"},
+    {"channel_mix_lerp_k.weight", "ffn.time_mix_k"},
+    {"channel_mix_lerp_r.weight", "ffn.time_mix_r"},
+    {"channel_mix_receptance.weight", "ffn.receptance.weight"},
+};
+
+// time_first is the logarithm of what time_faaaa is.
+constexpr Renaming kBlock5[] = {
+    {"time_mix_lerp_k.weight", "att.time_mix_k"},
+    {"time_mix_lerp_v.weight", "att.time_mix_v"},
+    {"time_mix_lerp_r.weight", "att.time_mix_r"},
+    {"time_mix_lerp_g.weight", "att.time_mix_g"},
+    {"time_mix_first.weight", "att.time_faaaa"},
+    {"time_mix_first_log.weight", "att.time_first"},
+    {"time_mix_decay.weight", "att.time_decay"},
+    {"time_mix_gate.weight", "att.gate.weight"},
+    {"channel_mix_lerp_k.weight", "ffn.time_mix_k"},
+    {"channel_mix_lerp_r.weight", "ffn.time_mix_r"},
+    {"channel_mix_receptance.weight", "ffn.receptance.weight"},
+};
+
 // w1 and w2 are the two halves of the dynamic lerps here, of the decay in rwkv7.
 // The lerps are fused in newer files, separate in older ones.
 constexpr Renaming kBlock6[] = {
@@ -93,7 +120,8 @@ struct Architecture {
   std::span<const Renaming> block;
 };
 
-constexpr Architecture kArchitectures[] = {{"rwkv6", kBlock6}, {"rwkv7", kBlock7}};
+constexpr Architecture kArchitectures[] = {
+    {"rwkv4", kBlock4}, {"rwkv5", kBlock5}, {"rwkv6", kBlock6}, {"rwkv7", kBlock7}};
 
 const Architecture* find_architecture(std::string_view name) noexcept {
   for (const Architecture& architecture : kArchitectures) {
@@ -105,6 +133,13 @@ const Architecture* find_architecture(std::string_view name) noexcept {
 std::optional<std::string_view> renamed(std::span<const Renaming> table, std::string_view name) {
   for (const Renaming& row : table) {
     if (row.gguf == name) return row.checkpoint;
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string_view> original(std::span<const Renaming> table, std::string_view name) {
+  for (const Renaming& row : table) {
+    if (row.checkpoint == name) return row.gguf;
   }
   return std::nullopt;
 }
@@ -354,6 +389,18 @@ std::string checkpoint_name(std::string_view architecture, const std::string& gg
   if (!leaf) leaf = renamed(found->block, name->leaf);
   if (!leaf) return gguf_name;
   return "blocks." + std::to_string(name->block) + "." + std::string(*leaf);
+}
+
+std::optional<std::string> gguf_name(std::string_view architecture,
+                                     std::string_view checkpoint_name) {
+  if (const auto name = original(kOutsideBlocks, checkpoint_name)) return std::string(*name);
+  const Architecture* found = find_architecture(architecture);
+  const auto name = split_block_name("blocks.", checkpoint_name);
+  if (found == nullptr || !name) return std::nullopt;
+  auto leaf = original(kEveryBlock, name->leaf);
+  if (!leaf) leaf = original(found->block, name->leaf);
+  if (!leaf) return std::nullopt;
+  return "blk." + std::to_string(name->block) + "." + std::string(*leaf);
 }
 
 void add_in_checkpoint_form(ModelFile& file, std::vector<TensorInfo> tensors) {

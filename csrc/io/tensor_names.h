@@ -2,6 +2,7 @@
 // renamed, fused ones cut into their slices, dimensions of 1 squeezed out.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,12 +14,16 @@ namespace rwkvcpp {
 /// Whether GGUF files of this general.architecture can be renamed.
 bool is_known_architecture(std::string_view architecture) noexcept;
 
-/// "rwkv6, rwkv7".
+/// "rwkv4, rwkv5, rwkv6, rwkv7".
 std::string known_architectures();
 
 /// "blk.3.attn_norm.weight" -> "blocks.3.ln1.weight". A name that is not in the
 /// tables stays as it is: the model lists it among the unexpected ones.
 std::string checkpoint_name(std::string_view architecture, const std::string& gguf_name);
+
+/// The way back; nothing where files of that architecture have no such tensor.
+std::optional<std::string> gguf_name(std::string_view architecture,
+                                     std::string_view checkpoint_name);
 
 /// Adds `tensors`, whose names are the checkpoint's, with the slices and shapes
 /// that model_file.h promises. Sets `head_size` where shapes tell it.

@@ -27,7 +27,10 @@ TimeMix bind_time_mix(const Building& b, std::size_t layer) {
   const std::string att = block + ".att.";
   const std::size_t c = b.config.n_embd;
   WeightBinder& w = b.weights;
-  const auto log_decay = [](float raw) { return -std::exp(raw); };
+  // In double: every way to this number, a converter's too, rounds it once and alike.
+  const auto log_decay = [](float raw) {
+    return static_cast<float>(-std::exp(static_cast<double>(raw)));
+  };
   return {
       .ln = w.norm(block + ".ln1", c, b.config.layer_norm_eps),
       .mix_k = w.token_shift(att + "time_mix_k", c, Lerp::kWeighsCurrent),

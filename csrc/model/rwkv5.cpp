@@ -22,18 +22,24 @@ struct TimeMix {
   bool has_gate() const noexcept { return mix_g != nullptr; }
 };
 
+// In double: every way to these numbers, a converter's too, rounds them once and alike.
+
 /// time_faaaa is the bonus itself, the older time_first its logarithm.
 const float* bind_bonus(const Building& b, const std::string& att) {
   WeightBinder& w = b.weights;
   const std::size_t n_head = b.config.n_head();
   const std::size_t n = b.config.head_size;
   if (!w.has(att + "time_first")) return w.per_head(att + "time_faaaa", n_head, n);
-  const auto from_log = [](float raw) { return std::exp(raw); };
+  const auto from_log = [](float raw) {
+    return static_cast<float>(std::exp(static_cast<double>(raw)));
+  };
   return w.per_head(att + "time_first", n_head, n, w.decay_applied() ? nullptr : +from_log);
 }
 
 const float* bind_decay(const Building& b, const std::string& att) {
-  const auto decay = [](float raw) { return std::exp(-std::exp(raw)); };
+  const auto decay = [](float raw) {
+    return static_cast<float>(std::exp(-std::exp(static_cast<double>(raw))));
+  };
   return b.weights.per_head(att + "time_decay", b.config.n_head(), b.config.head_size,
                             b.weights.decay_applied() ? nullptr : +decay);
 }

@@ -167,3 +167,6 @@ def quantize(
 
 def dequantize(name: str, blocks: bytes, n_inputs: int) -> NDArray[np.float32]:
     """Blocks to float32 [rows, n_inputs]."""
+
+def gguf_tensor_name(architecture: str, name: str) -> str | None:
+    """The name that GGUF files of "rwkv7" have for an official tensor, or None."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import json
 import os
 import re
 from abc import ABC, abstractmethod
@@ -69,28 +70,33 @@ class TrieTokenizer(Tokenizer):
 
 
 class BpeTokenizer(Tokenizer):
-    """A byte-level BPE vocabulary in a tokenizer.json, by the `tokenizers` library (20B)."""
+    """A byte-level BPE vocabulary, by the `tokenizers` library (20B)."""
 
-    def __init__(self, path: PathArgument, *, at_least: int = 0) -> None:
-        """The vocabulary in the file at `path`; ids up to `at_least` that it lacks are empty."""
-        path = Path(path)
+    def __init__(self, text: str, *, name: str, where: str, at_least: int = 0) -> None:
+        """The vocabulary in `text`, a tokenizer.json; ids up to `at_least` that it lacks are empty.
+
+        where: the file that the text came from, for messages.
+        """
         try:
             from tokenizers import Tokenizer as Library
         except ImportError as error:
             raise UnsupportedError(
-                f"{path}: a tokenizer.json needs the tokenizers library: "
+                f"{where}: a BPE vocabulary needs the tokenizers library: "
                 "pip install 'rwkvcpp[files]'"
             ) from error
         try:
-            self._library = Library.from_str(path.read_text("utf-8"))
-        except (OSError, UnicodeDecodeError):
-            raise
+            self._library = Library.from_str(text)
         except Exception as error:  # the library raises nothing narrower
-            raise ModelFormatError(f"{path}: not a tokenizer.json: {error}") from error
+            raise ModelFormatError(f"{where}: not a tokenizer.json: {error}") from error
         self._library.encode_special_tokens = True  # text that spells "<|endoftext|>" is text
-        self.name = path.stem
+        self.name = name
         self.end_of_text = self._library.token_to_id("<|endoftext|>")
         self._n_vocab = max(int(self._library.get_vocab_size()), at_least)
+
+    def description(self) -> dict[str, Any]:
+        """The content of a tokenizer.json."""
+        found: dict[str, Any] = json.loads(self._library.to_str())
+        return found
 
     @property
     def n_vocab(self) -> int:
@@ -128,6 +134,13 @@ class BpeTokenizer(Tokenizer):
         return table | {chr(0x100 + i): byte for i, byte in enumerate(others)}
 
 
+def bpe_tokenizer(path: PathArgument, *, at_least: int = 0) -> Tokenizer:
+    """The tokenizer of a tokenizer.json, such as 20B_tokenizer.json."""
+    path = Path(path)
+    text = path.read_text("utf-8")
+    return BpeTokenizer(text, name=path.stem, where=str(path), at_least=at_least)
+
+
 # World vocabulary files: one token a line, `<id> <python literal> <length in bytes>`.
 
 
@@ -150,7 +163,7 @@ def world_tokenizer(path: PathArgument, *, at_least: int = 0) -> Tokenizer:
     if max(tokens) > 8 * len(tokens):
         raise ModelFormatError(f"{path}: token {max(tokens)} among only {len(tokens)} tokens")
     table = [tokens.get(id, b"") for id in range(max(max(tokens) + 1, at_least))]
-    return _trie(str(path), table, path.stem)
+    return trie_tokenizer(str(path), table, path.stem)
 
 
 def _vocabulary_line(where: str, line: bytes) -> tuple[int, bytes]:
@@ -180,52 +193,8 @@ def _shown(data: bytes) -> str:
     return f"{text!r}" + ("…" if len(data) > 60 else "")
 
 
-# GGUF metadata: the tokens as Python prints bytes, without the quotes.
-
-GGUF_NORMAL = 1  # tokenizer.ggml.token_type; others (control, unused) are never encoded
-
-_ESCAPES = {"t": "\t", "n": "\n", "r": "\r"}
-
-
-def _unescape(token: str) -> bytes:
-    def meant(match: re.Match[str]) -> str:
-        if match[1] is not None:
-            return chr(int(match[1], 16))
-        return _ESCAPES.get(match[2], match[2])
-
-    text = re.sub(r"\\(?:x([0-9a-f]{2})|(.))", meant, token, flags=re.DOTALL)
-    return text.encode("latin-1")
-
-
-def _gguf_tokenizer(metadata: Callable[[str], Any]) -> Tokenizer:
-    kind = metadata("tokenizer.ggml.model")
-    if kind != "rwkv":
-        raise UnsupportedError(
-            f'the file\'s tokenizer is of kind "{kind}", expected "rwkv": '
-            "name a vocabulary with --tokenizer FILE"
-        )
-    tokens = metadata("tokenizer.ggml.tokens")
-    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
-        raise ModelFormatError("tokenizer.ggml.tokens is missing or no list of strings")
-    types = metadata("tokenizer.ggml.token_type")
-    if types is None:
-        types = [GGUF_NORMAL] * len(tokens)
-    if not isinstance(types, list) or len(types) != len(tokens):
-        raise ModelFormatError(
-            f"tokenizer.ggml.token_type is not one number for each of the {len(tokens)} tokens"
-        )
-    table: list[bytes] = []
-    for id, (token, type_) in enumerate(zip(tokens, types, strict=True)):
-        try:
-            table.append(_unescape(token) if type_ == GGUF_NORMAL else b"")
-        except UnicodeEncodeError as error:
-            raise ModelFormatError(
-                f"tokenizer.ggml.tokens: token {id} is {token[:60]!r}, expected escaped bytes"
-            ) from error
-    return _trie("tokenizer.ggml.tokens", table, "world")
-
-
-def _trie(where: str, table: Sequence[bytes], name: str) -> Tokenizer:
+def trie_tokenizer(where: str, table: Sequence[bytes], name: str) -> Tokenizer:
+    """A tokenizer with the tokens of `table`; where: what the table came from, for messages."""
     try:
         native = WorldTokenizer.from_tokens(table)
     except ValueError as error:
@@ -291,10 +260,13 @@ def _find(
     if isinstance(source, Tokenizer):
         return source
     if source is not None:
-        reader = BpeTokenizer if Path(source).suffix.lower() == ".json" else world_tokenizer
+        reader = bpe_tokenizer if Path(source).suffix.lower() == ".json" else world_tokenizer
         return reader(source, at_least=n_vocab)
-    if metadata("tokenizer.ggml.model") is not None:
-        return _gguf_tokenizer(metadata)
+    from rwkvcpp.gguf_vocabulary import read_vocabulary
+
+    embedded = read_vocabulary(metadata)
+    if embedded is not None:
+        return embedded
     if n_vocab in _BY_SIZE:
         return _BY_SIZE[n_vocab](n_vocab)
     raise UnsupportedError(

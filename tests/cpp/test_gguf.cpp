@@ -9,6 +9,7 @@
 
 #include "doctest.h"
 #include "io/model_file.h"
+#include "io/tensor_names.h"
 #include "model_bytes.h"
 
 namespace {
@@ -332,11 +333,38 @@ TEST_CASE("gguf: versions and flavours that are not read say what to do") {
   CHECK(after(rwkv7(), "general.type", "adapter") == Contains("general.type is \"adapter\""));
 }
 
+TEST_CASE("gguf: tensors are named there and back") {
+  struct Names {
+    const char *architecture, *official, *gguf;
+  };
+  constexpr Names kNames[] = {
+      {"rwkv4", "emb.weight", "token_embd.weight"},
+      {"rwkv4", "blocks.0.ln0.bias", "token_embd_norm.bias"},
+      {"rwkv4", "blocks.11.att.time_first", "blk.11.time_mix_first.weight"},
+      {"rwkv4", "blocks.1.ffn.time_mix_r", "blk.1.channel_mix_lerp_r.weight"},
+      {"rwkv5", "blocks.1.att.time_faaaa", "blk.1.time_mix_first.weight"},
+      {"rwkv5", "blocks.1.att.time_first", "blk.1.time_mix_first_log.weight"},
+      {"rwkv5", "blocks.1.att.gate.weight", "blk.1.time_mix_gate.weight"},
+      {"rwkv6", "blocks.1.att.time_maa_w1", "blk.1.time_mix_w1.weight"},
+      {"rwkv7", "blocks.1.att.w1", "blk.1.time_mix_w1.weight"},
+      {"rwkv7", "blocks.1.att.x_rwkvag", "blk.1.time_mix_lerp_fused.weight"},
+      {"rwkv7", "blocks.1.ln2.weight", "blk.1.attn_norm_2.weight"},
+  };
+  for (const Names& names : kNames) {
+    CHECK(gguf_name(names.architecture, names.official) == std::string(names.gguf));
+    CHECK(checkpoint_name(names.architecture, names.gguf) == names.official);
+  }
+  CHECK(gguf_name("rwkv4", "blocks.1.att.gate.weight") == std::nullopt);
+  CHECK(gguf_name("rwkv7", "blocks.1.ln0.weight") == std::nullopt);
+  CHECK(gguf_name("rwkv7", "blocks.01.ln1.weight") == std::nullopt);
+  CHECK(gguf_name("llama", "blocks.1.ln1.weight") == std::nullopt);
+}
+
 TEST_CASE("gguf: other architectures are named") {
   for (const char* name : {"llama", "arwkv7", "rwkv6qwen2", "rwkv", ""}) {
     CHECK(outcome(with_architecture(name).bytes()) ==
           Contains((std::string("UnsupportedError: test: general.architecture is \"") + name +
-                    "\", this build runs rwkv6, rwkv7")));
+                    "\", this build runs rwkv4, rwkv5, rwkv6, rwkv7")));
   }
   CHECK(outcome(with_architecture("\x1b[31m").bytes()) == Contains("is \"\\x1b[31m\""));
   CHECK(outcome(File().bytes()) == "ModelFormatError: test: has no general.architecture");

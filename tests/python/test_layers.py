@@ -59,7 +59,8 @@ IMPORTS = {
     "bundled": set(),
     "sampling": {"_core"},
     "state": {"_core", "errors", "model"},  # model: for its type alone
-    "tokenizer": {"_core", "errors"},
+    "tokenizer": {"_core", "errors", "gguf_vocabulary"},  # gguf_vocabulary: made late
+    "gguf_vocabulary": {"errors", "tokenizer"},
     "model": {
         "_core", "bundled", "errors", "state", "tokenizer", "zeros",
         "session",  # made late

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import rwkvcpp
 from rwkvcpp.tokenizer import (
-    BpeTokenizer,
     Tokenizer,
+    bpe_tokenizer,
     byte_tokenizer,
     load_tokenizer,
     world_tokenizer,
@@ -233,7 +233,7 @@ def test_a_json_that_is_no_tokenizer_is_refused(tmp_path):
     path = tmp_path / "tokenizer.json"
     path.write_text("{}")
     with pytest.raises(rwkvcpp.ModelFormatError, match=r"tokenizer\.json"):
-        BpeTokenizer(path)
+        bpe_tokenizer(path)
 
 
 def test_reprs_tell_what_it_is():
