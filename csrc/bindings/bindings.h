@@ -9,6 +9,7 @@ namespace py = pybind11;
 
 void bind_errors(py::module_& m);
 void bind_formats(py::module_& m);
+void bind_imatrix(py::module_& m);
 void bind_model(py::module_& m);
 void bind_sampler(py::module_& m);
 void bind_state(py::module_& m);

@@ -7,6 +7,7 @@ PYBIND11_MODULE(_core, m) {
   rwkvcpp::bind_errors(m);
   rwkvcpp::bind_system(m);
   rwkvcpp::bind_formats(m);
+  rwkvcpp::bind_imatrix(m);
   rwkvcpp::bind_state(m);
   rwkvcpp::bind_model(m);
   rwkvcpp::bind_tokenizer(m);

@@ -115,11 +115,11 @@ std::vector<TensorInfo> read_tensors(ByteReader& reader, std::uint64_t n_tensors
 
 // ---- what kind of model it is -----------------------------------------------
 
-void check_kind(const ModelFile& file) {
+void check_kind(const ModelFile& file, std::string_view expected) {
   const std::string kind = metadata_string(file, "general.type").value_or("model");
-  if (kind != "model") {
-    throw UnsupportedError(file.path + ": general.type is " + quoted(kind) +
-                           ", expected \"model\"");
+  if (kind != expected) {
+    throw UnsupportedError(file.path + ": general.type is " + quoted(kind) + ", expected " +
+                           quoted(expected));
   }
   const auto parts = metadata_integer(file, "split.count", 0, 65535).value_or(1);
   if (parts > 1) {
@@ -218,6 +218,24 @@ void check_against_tensors(const ModelFile& file) {
   if (embedding != nullptr) expect("embedding_length", embedding->shape.back());
 }
 
+/// Up to the tensors, whose number it returns.
+std::uint64_t read_head(ByteReader& reader, ModelFile& file) {
+  read_version(reader, file);
+  const std::uint64_t n_tensors = read_count(reader, "the number of tensors", kMinTensorBytes);
+  const std::uint64_t n_pairs = read_count(reader, "the number of metadata", kMinPairBytes);
+  read_metadata(reader, n_pairs, file);
+  return n_tensors;
+}
+
+/// The tensors as the file names and shapes them.
+std::vector<TensorInfo> read_placed_tensors(ByteReader& reader, const ModelFile& file,
+                                            std::uint64_t n_tensors) {
+  std::vector<TensorInfo> tensors = read_tensors(reader, n_tensors);
+  place(file, reader.position(), tensors);
+  check_overlaps(file, tensors);
+  return tensors;
+}
+
 void find_head_size(ModelFile& file) {
   const auto n = metadata_integer(file, file.architecture + ".wkv.head_size", 1, 1 << 16);
   if (n) file.head_size = static_cast<std::size_t>(*n);
@@ -227,23 +245,31 @@ void find_head_size(ModelFile& file) {
 
 void read_gguf(std::span<const std::uint8_t> bytes, ModelFile& file) {
   ByteReader reader(file.path, bytes);
-  read_version(reader, file);
-  const std::uint64_t n_tensors = read_count(reader, "the number of tensors", kMinTensorBytes);
-  const std::uint64_t n_pairs = read_count(reader, "the number of metadata", kMinPairBytes);
-  read_metadata(reader, n_pairs, file);
-  check_kind(file);
+  const std::uint64_t n_tensors = read_head(reader, file);
+  check_kind(file, "model");
   file.architecture = find_architecture(file);
   check_sizes(file);
   find_head_size(file);
 
-  std::vector<TensorInfo> tensors = read_tensors(reader, n_tensors);
-  place(file, reader.position(), tensors);
-  check_overlaps(file, tensors);
+  std::vector<TensorInfo> tensors = read_placed_tensors(reader, file, n_tensors);
   for (TensorInfo& tensor : tensors) {
     tensor.name = checkpoint_name(file.architecture, tensor.name);
   }
   add_in_checkpoint_form(file, std::move(tensors));
   check_against_tensors(file);
+}
+
+void read_gguf_imatrix(std::span<const std::uint8_t> bytes, ModelFile& file) {
+  ByteReader reader(file.path, bytes);
+  const std::uint64_t n_tensors = read_head(reader, file);
+  check_kind(file, "imatrix");
+  for (TensorInfo& tensor : read_placed_tensors(reader, file, n_tensors)) {
+    if (tensor.type != WeightType::kF32) {
+      throw ModelFormatError(file.path + ": tensor " + tensor.name + " is " +
+                             std::string(format(tensor.type).name) + ", expected F32");
+    }
+    file.add(std::move(tensor));
+  }
 }
 
 }  // namespace rwkvcpp

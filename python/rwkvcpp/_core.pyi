@@ -154,6 +154,9 @@ class Sampler:
         """The distribution that sample() would draw from, [n_vocab], summing to 1."""
     def clone(self) -> Sampler: ...
 
+def read_imatrix(path: str) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
+    """The tensors of a GGUF file of importances, under their own names, and its metadata."""
+
 # Weight formats, for tests and tools.
 def weight_formats() -> list[dict[str, Any]]:
     """name, gguf_id, ggmf_code, block_inputs, block_bytes, tile_bytes, is_float for each."""

@@ -53,6 +53,8 @@ IMPORTS = {
     "stream": set(),
     "whole_file": set(),
     "zeros": set(),
+    "imatrix": {"_core", "errors", "model", "perplexity", "predictions"},
+    "imatrix_file": {"_core", "errors", "imatrix", "whole_file"},
     "predictions": {"errors", "model"},
     "perplexity": {"errors", "model", "predictions"},
     "kl_base": {"errors", "predictions", "tokenizer", "whole_file"},
@@ -74,7 +76,10 @@ IMPORTS = {
     "roofs": {"_core", "model"},
     "speed": {"model", "sampling", "state"},
     # "": what anybody can import from rwkvcpp
-    "cli": {"", "cli", "kl_base", "perplexity", "predictions", "roofs", "speed", "zeros"},
+    "cli": {
+        "", "cli", "imatrix", "imatrix_file", "kl_base", "perplexity", "predictions", "roofs",
+        "speed", "zeros",
+    },
 }  # fmt: skip
 
 CPP_FILES = sorted(p for kind in ("*.h", "*.cpp") for p in (ROOT / "csrc").rglob(kind))

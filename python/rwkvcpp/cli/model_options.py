@@ -54,8 +54,11 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_model(args: argparse.Namespace) -> rwkvcpp.Model:
-    """The model that the options name, with a progress bar when it takes long."""
+def load_model(args: argparse.Namespace, *, collect: bool = False) -> rwkvcpp.Model:
+    """The model that the options name, with a progress bar when it takes long.
+
+    collect: for importances, which no option asks for.
+    """
     announce_bundled_model(args.model, quiet=args.quiet)
     with _progress_bar(shown=sys.stderr.isatty() and not args.quiet) as progress:
         return rwkvcpp.Model(
@@ -65,6 +68,7 @@ def load_model(args: argparse.Namespace) -> rwkvcpp.Model:
             activations=args.activations,
             mmap=args.mmap,
             group_norm_eps=args.group_norm_eps,
+            collect=collect,
             progress=progress,
         )
 

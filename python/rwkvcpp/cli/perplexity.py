@@ -3,8 +3,8 @@
 One state reads the whole text, so every token but the first is scored with all that came before it;
 --window starts anew every so many tokens. Perplexity and bits per byte follow from the probability
 of each token. With a reference, the Kullback-Leibler divergence of its predictions from the model's
-is told too: either another model, read side by side, or its predictions, kept in a file (2 bytes
-for each token of the text and of the vocabulary).
+is told too: either another model, read side by side, or its predictions, kept in a file (for each
+token of the text 2 bytes for each token of the vocabulary).
 
 examples:
   rwkvcpp perplexity -m model.gguf -f text.txt
