@@ -32,14 +32,6 @@ py::list weight_formats() {
   return list;
 }
 
-const Format& named_format(const std::string& name) {
-  if (const Format* found = find_format(name)) return *found;
-  std::string known;
-  for (const Format& f : formats()) known += (known.empty() ? "" : ", ") + std::string(f.name);
-  throw std::invalid_argument("weight format \"" + name + "\" is unknown, expected one of " +
-                              known);
-}
-
 void check_inputs(const Format& f, std::size_t n_inputs) {
   if (n_inputs > 0 && n_inputs % f.block_inputs == 0) return;
   throw std::invalid_argument(
@@ -112,6 +104,14 @@ py::array_t<float> dequantize(const std::string& name, const py::bytes& blocks,
 }
 
 }  // namespace
+
+const Format& named_format(const std::string& name) {
+  if (const Format* found = find_format(name)) return *found;
+  std::string known;
+  for (const Format& f : formats()) known += (known.empty() ? "" : ", ") + std::string(f.name);
+  throw std::invalid_argument("weight format \"" + name + "\" is unknown, expected one of " +
+                              known);
+}
 
 void bind_formats(py::module_& m) {
   m.def("weight_formats", &weight_formats,

@@ -60,19 +60,14 @@ py::list tensor_list(const ModelFile& file) {
   return tensors;
 }
 
-ModelInfo read_info(const std::string& path) {
-  const py::gil_scoped_release nogil;
-  return model_info(path);
-}
-
 }  // namespace
 
 py::object metadata_value(const MetadataValue& value) {
   return std::visit([](const auto& v) { return python_value(v); }, value);
 }
 
-py::dict file_info(const py::object& path) {
-  const ModelInfo info = read_info(path_bytes(path));
+py::dict file_info(const std::shared_ptr<ModelFile>& file) {
+  const ModelInfo info = model_info(file);
   const Config& config = info.config;
   py::dict result;
   result["path"] = path_text(info.file->path);

@@ -5,6 +5,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <map>
 #include <stdexcept>
 
 #include "bindings/bindings.h"
@@ -36,15 +37,22 @@ Progress progress_to(const py::object& callback) {
   };
 }
 
-std::unique_ptr<Model> load(const py::object& path, int threads, const std::string& activations,
-                            bool mmap, float group_norm_eps, bool collect,
-                            const py::object& progress) {
+TypeMap type_map(const std::map<std::string, std::string>& types) {
+  TypeMap map;
+  for (const auto& [tensor, type] : types) map.emplace(tensor, named_format(type).type);
+  return map;
+}
+
+std::unique_ptr<Model> load(const std::shared_ptr<ModelFile>& file,
+                            const std::map<std::string, std::string>& types, int threads,
+                            const std::string& activations, bool mmap, float group_norm_eps,
+                            bool collect, const py::object& progress) {
   const ModelOptions options = {.threads = threads,
                                 .float_activations = is_float32(activations),
                                 .mmap = mmap,
                                 .group_norm_eps = group_norm_eps,
-                                .collect = collect};
-  const std::string file = path_bytes(path);
+                                .collect = collect,
+                                .types = type_map(types)};
   const py::gil_scoped_release nogil;
   return Model::load(file, options, progress_to(progress));
 }
@@ -134,10 +142,11 @@ py::object metadata(const Model& model, const std::string& key) {
 }  // namespace
 
 void bind_model(py::module_& m) {
-  m.def("file_info", &file_info, py::arg("path"),
+  m.def("file_info", &file_info, py::arg("file"),
         "What a model file holds, without loading its weights.");
   py::class_<Model>(m, "Model", "The weights of a file, ready to turn tokens into logits.")
-      .def(py::init(&load), py::arg("path"), py::kw_only(), py::arg("threads") = 0,
+      .def(py::init(&load), py::arg("file"), py::kw_only(),
+           py::arg("types") = std::map<std::string, std::string>{}, py::arg("threads") = 0,
            py::arg("activations") = "int8", py::arg("mmap") = false,
            py::arg("group_norm_eps") = 64e-5F, py::arg("collect") = false,
            py::arg("progress") = py::none())

@@ -9,6 +9,7 @@ PYBIND11_MODULE(_core, m) {
   rwkvcpp::bind_formats(m);
   rwkvcpp::bind_imatrix(m);
   rwkvcpp::bind_state(m);
+  rwkvcpp::bind_model_file(m);
   rwkvcpp::bind_model(m);
   rwkvcpp::bind_tokenizer(m);
   rwkvcpp::bind_sampler(m);

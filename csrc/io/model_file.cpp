@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <numeric>
+#include <stdexcept>
 #include <string_view>
 #include <utility>
 
@@ -11,6 +12,7 @@
 #include "io/ggmf.h"
 #include "io/gguf.h"
 #include "io/printable.h"
+#include "io/tensor_names.h"
 
 namespace rwkvcpp {
 namespace {
@@ -62,6 +64,21 @@ void read_container(std::span<const std::uint8_t> bytes, ModelFile& file) {
   refuse(file.path, bytes);
 }
 
+/// A stored tensor must lie inside its file, a made one in none.
+void check_place(const ModelFile& model, const TensorInfo& tensor) {
+  if (tensor.make) return;
+  if (tensor.file >= model.files.size()) {
+    throw std::out_of_range(model.path + ": tensor " + tensor.name + " lies in file " +
+                            std::to_string(tensor.file) + " of " +
+                            std::to_string(model.files.size()));
+  }
+  const std::uint64_t size = model.files[tensor.file]->size();
+  if (tensor.offset <= size && tensor.n_bytes <= size - tensor.offset) return;
+  throw ModelFormatError(model.files[tensor.file]->path() + ": tensor " + tensor.name + " takes " +
+                         std::to_string(tensor.n_bytes) + " bytes at " +
+                         std::to_string(tensor.offset) + ", the file has " + std::to_string(size));
+}
+
 }  // namespace
 
 std::size_t TensorInfo::n_elements() const noexcept {
@@ -71,8 +88,8 @@ std::size_t TensorInfo::n_elements() const noexcept {
 std::shared_ptr<const ModelFile> ModelFile::open(const std::string& path) {
   auto model = std::make_shared<ModelFile>();
   model->path = path;
-  model->file = std::make_shared<const MappedFile>(path);
-  read_container(model->file->map(), *model);
+  model->files.push_back(std::make_shared<const MappedFile>(path));
+  read_container(model->files[0]->map(), *model);
   return model;
 }
 
@@ -81,6 +98,21 @@ std::shared_ptr<const ModelFile> ModelFile::parse(const std::string& path,
   auto model = std::make_shared<ModelFile>();
   model->path = path;
   read_container(bytes, *model);
+  return model;
+}
+
+std::shared_ptr<const ModelFile> ModelFile::from_tensors(
+    const std::string& path, const std::string& container,
+    std::vector<std::shared_ptr<const MappedFile>> files, std::vector<TensorInfo> tensors,
+    double layer_norm_eps) {
+  auto model = std::make_shared<ModelFile>();
+  model->path = path;
+  model->container = container;
+  model->layer_norm_eps = layer_norm_eps;
+  model->files = std::move(files);
+  for (const auto& file : model->files) model->file_bytes += file->size();
+  for (const TensorInfo& tensor : tensors) check_place(*model, tensor);
+  add_in_checkpoint_form(*model, std::move(tensors));
   return model;
 }
 
@@ -100,22 +132,27 @@ void ModelFile::add(TensorInfo tensor) {
 
 void ModelFile::read(const TensorInfo& tensor, std::uint64_t begin, std::size_t n,
                      void* out) const {
-  if (!file) throw Error(path + ": was parsed from memory and has no file to read");
+  const MappedFile& file = file_of(tensor);
   if (begin > tensor.n_bytes || n > tensor.n_bytes - begin) {
     throw std::out_of_range(path + ": tensor " + tensor.name + " has " +
                             std::to_string(tensor.n_bytes) + " bytes, asked for " +
                             std::to_string(n) + " from " + std::to_string(begin));
   }
-  file->read(tensor.offset + begin, n, out);
+  file.read(tensor.offset + begin, n, out);
+}
+
+const MappedFile& ModelFile::file_of(const TensorInfo& tensor) const {
+  if (tensor.make) throw Error(path + ": tensor " + tensor.name + " is made, no file holds it");
+  if (files.empty()) throw Error(path + ": was parsed from memory and has no file to read");
+  return *files[tensor.file];
 }
 
 const std::uint8_t* ModelFile::mapped(const TensorInfo& tensor) const {
-  if (!file) throw Error(path + ": was parsed from memory and has no file to map");
-  return file->map().data() + tensor.offset;
+  return file_of(tensor).map().data() + tensor.offset;
 }
 
 void ModelFile::check_size() const {
-  if (file) file->check_size();
+  for (const auto& file : files) file->check_size();
 }
 
 }  // namespace rwkvcpp

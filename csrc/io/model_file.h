@@ -1,7 +1,7 @@
 // A model file, whatever its container: named tensors and metadata.
 //
-// Readers (gguf.cpp, ggmf.cpp) present every file in one shape, so that models
-// know nothing of containers:
+// Readers (gguf.cpp, ggmf.cpp; rwkvcpp/checkpoints in Python for the others)
+// present every file in one shape, so that models know nothing of containers:
 //   - names are the official checkpoint's ("blocks.3.att.key.weight");
 //   - every matrix is [outputs, inputs], low-rank ones too;
 //   - a fused tensor appears as its slices ("x_rwkvag" as x_r, x_w, x_k, x_v,
@@ -13,6 +13,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -34,6 +35,8 @@ struct TensorInfo {
   std::vector<std::size_t> shape;  // row-major, last dimension contiguous
   std::uint64_t offset;            // of the first byte, in the file
   std::uint64_t n_bytes;
+  std::size_t file = 0;                           // index into ModelFile::files
+  std::function<void(void* out)> make = nullptr;  // set when no file holds the bytes: writes all
 
   std::size_t n_elements() const noexcept;
 };
@@ -54,8 +57,15 @@ class ModelFile {
   static std::shared_ptr<const ModelFile> parse(const std::string& path,
                                                 std::span<const std::uint8_t> bytes);
 
+  /// Tensors that a reader outside found at `path`: stored ones in `files`, which may
+  /// be several, and made ones. ModelFormatError when one leaves its file.
+  static std::shared_ptr<const ModelFile> from_tensors(
+      const std::string& path, const std::string& container,
+      std::vector<std::shared_ptr<const MappedFile>> files, std::vector<TensorInfo> tensors,
+      double layer_norm_eps);
+
   std::string path;
-  std::string container;                          // "GGUF v3", "rwkv.cpp 101"
+  std::string container;                          // "GGUF v3", "rwkv.cpp 101", "PyTorch"
   std::string architecture;                       // GGUF general.architecture; "" in .bin
   std::map<std::string, MetadataValue> metadata;  // GGUF keys, whole
   std::vector<TensorInfo> tensors;                // in file order, names unique
@@ -64,10 +74,11 @@ class ModelFile {
   /// time_first after exp(). False where they are raw, as in checkpoints.
   bool decay_applied = false;
   std::optional<std::size_t> head_size;  // where the metadata or a shape tells it
+  std::optional<double> layer_norm_eps;  // where no metadata key tells it
 
   const TensorInfo* find(const std::string& name) const noexcept;
 
-  /// Copies bytes [begin, begin + n) of a tensor. A file that became shorter
+  /// Copies bytes [begin, begin + n) of a stored tensor. A file that became shorter
   /// since it was opened is a ModelFormatError, not a crash.
   void read(const TensorInfo& tensor, std::uint64_t begin, std::size_t n, void* out) const;
 
@@ -78,9 +89,11 @@ class ModelFile {
 
   // For the readers.
   void add(TensorInfo tensor);  // ModelFormatError when the name is there already
-  std::shared_ptr<const MappedFile> file;
+  std::vector<std::shared_ptr<const MappedFile>> files;
 
  private:
+  const MappedFile& file_of(const TensorInfo& tensor) const;
+
   std::map<std::string, std::size_t> index_;
 };
 

@@ -293,6 +293,10 @@ const SliceRule* find_slices(const TensorInfo& tensor) {
 
 void check_sliceable(const ModelFile& file, const TensorInfo& tensor, const SliceRule& rule) {
   const std::size_t n = tensor.shape.size() > 1 ? tensor.shape[0] : 1;
+  if (tensor.make) {
+    throw UnsupportedError(file.path + ": tensor " + tensor.file_name +
+                           " is fused, expected its slices one by one");
+  }
   if (n == rule.slices.size()) return;
   throw ModelFormatError(file.path + ": tensor " + tensor.file_name + " holds " +
                          std::to_string(n) + " slices, expected " +
@@ -310,7 +314,8 @@ std::vector<TensorInfo> slices_of(const TensorInfo& fused, const SliceRule& rule
                       .type = fused.type,
                       .shape = Shape(fused.shape.begin() + 1, fused.shape.end()),
                       .offset = fused.offset + i * n_bytes,
-                      .n_bytes = n_bytes});
+                      .n_bytes = n_bytes,
+                      .file = fused.file});
   }
   return slices;
 }

@@ -106,12 +106,19 @@ struct Model::Chunk {
 
 std::unique_ptr<Model> Model::load(const std::string& path, const ModelOptions& options,
                                    const Progress& progress) {
-  return std::unique_ptr<Model>(new Model(path, options, progress));
+  checked(options);  // before the file: what the caller said is known first
+  return load(ModelFile::open(path), options, progress);
 }
 
-Model::Model(const std::string& path, const ModelOptions& options, const Progress& progress)
+std::unique_ptr<Model> Model::load(std::shared_ptr<const ModelFile> file,
+                                   const ModelOptions& options, const Progress& progress) {
+  return std::unique_ptr<Model>(new Model(std::move(file), options, progress));
+}
+
+Model::Model(std::shared_ptr<const ModelFile> file, const ModelOptions& options,
+             const Progress& progress)
     : options_(checked(options)),
-      file_(ModelFile::open(path)),
+      file_(std::move(file)),
       version_(detect_version(*file_)),
       config_(make_config(*file_, version_, options_)),
       ops_(make_ops("cpu", {options_.threads, options_.float_activations, options_.collect})),
@@ -122,10 +129,10 @@ Model::Model(const std::string& path, const ModelOptions& options, const Progres
 
 void Model::load_weights(const Progress& progress) {
   const std::size_t c = config_.n_embd;
-  WeightBinder weights(*file_, *ops_, options_.mmap, progress);
+  WeightBinder weights(*file_, *ops_, options_.mmap, options_.types, progress);
   StateLayout layout = version_.state_layout(config_);
 
-  embedding_ = &weights.table("emb.weight", config_.n_vocab, c);
+  embedding_ = weights.table("emb.weight", config_.n_vocab, c);
   ln0_ = weights.norm("blocks.0.ln0", c, config_.layer_norm_eps);
   layers_ = version_.build({config_, layout, weights, *ops_, scratch_});
   ln_out_ = weights.norm("ln_out", c, config_.layer_norm_eps);
@@ -274,8 +281,7 @@ void Model::embed(const Chunk& chunk, std::span<const Sequence> batch) {
   std::size_t row = 0;
   for (const Piece& piece : chunk.pieces) {
     for (const TokenId token : batch[piece.sequence].tokens.subspan(piece.begin, piece.n_tokens)) {
-      read_row(*file_, *embedding_, static_cast<std::size_t>(token), options_.mmap,
-               embedded_->row(row++));
+      embedding_->dequantize(static_cast<std::size_t>(token), 1, embedded_->row(row++));
     }
   }
   ops_->layer_norm(*embedded_, ln0_, *x_);

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -24,6 +25,7 @@ struct ModelOptions {
   bool mmap = false;               // use matrices where the file has them
   float group_norm_eps = 64e-5F;   // rwkv.cpp's version 5 needs 1e-5
   bool collect = false;            // importances(): costs a little time
+  TypeMap types = {};              // what tensors are quantized to while they are loaded
 };
 
 /// What a layer's ffn.value has met since the model was loaded, one token at a time.
@@ -49,6 +51,8 @@ class Model {
  public:
   static std::unique_ptr<Model> load(const std::string& path, const ModelOptions& options,
                                      const Progress& progress = {});
+  static std::unique_ptr<Model> load(std::shared_ptr<const ModelFile> file,
+                                     const ModelOptions& options, const Progress& progress = {});
 
   const ModelFile& file() const noexcept { return *file_; }
   const Config& config() const noexcept { return config_; }
@@ -82,7 +86,8 @@ class Model {
   struct Piece;
   struct Chunk;
 
-  Model(const std::string& path, const ModelOptions& options, const Progress& progress);
+  Model(std::shared_ptr<const ModelFile> file, const ModelOptions& options,
+        const Progress& progress);
   void load_weights(const Progress& progress);
   void make_rows();
 
@@ -105,7 +110,7 @@ class Model {
   const std::unique_ptr<Ops> ops_;
   Scratch scratch_;
   std::unique_ptr<Layers> layers_;
-  const TensorInfo* embedding_ = nullptr;
+  std::optional<WeightRows> embedding_;
   Norm ln0_ = {};
   Norm ln_out_ = {};
   Matrix head_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "model/registry.h"
 
@@ -26,9 +27,9 @@ std::uint64_t packed_bytes(const TensorInfo& tensor) {
 
 }  // namespace
 
-ModelInfo model_info(const std::string& path) {
+ModelInfo model_info(std::shared_ptr<const ModelFile> file) {
   ModelInfo info;
-  info.file = ModelFile::open(path);
+  info.file = std::move(file);
   const Version& version = detect_version(*info.file);
   info.config = read_config(*info.file, version);
   info.state_bytes = version.state_layout(info.config).n_floats * sizeof(float);

@@ -16,6 +16,6 @@ struct ModelInfo {
   std::uint64_t state_bytes = 0;   // of one sequence
 };
 
-ModelInfo model_info(const std::string& path);
+ModelInfo model_info(std::shared_ptr<const ModelFile> file);
 
 }  // namespace rwkvcpp

@@ -84,7 +84,7 @@ std::size_t count_layers(const ModelFile& file) {
 
 float layer_norm_eps(const ModelFile& file) {
   const std::string key = file.architecture + ".attention.layer_norm_epsilon";
-  const double eps = metadata_number(file, key).value_or(1e-5);
+  const double eps = metadata_number(file, key).value_or(file.layer_norm_eps.value_or(1e-5));
   if (eps >= 0 && eps < 1) return static_cast<float>(eps);
   throw ModelFormatError(file.path + ": " + key + " is " + std::to_string(eps) +
                          ", expected a number from 0 to 1");

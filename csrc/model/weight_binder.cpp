@@ -29,8 +29,7 @@ void check_shape(const ModelFile& file, const TensorInfo& tensor, const Shape& e
 }
 
 /// Rows are read one by one, so each must hold whole blocks.
-void check_blocks(const ModelFile& file, const TensorInfo& tensor) {
-  const Format& format = rwkvcpp::format(tensor.type);
+void check_blocks(const ModelFile& file, const TensorInfo& tensor, const Format& format) {
   if (tensor.shape.back() % format.block_inputs == 0) return;
   throw ModelFormatError(label(file, tensor.name) + " has rows of " +
                          std::to_string(tensor.shape.back()) + ", expected a multiple of " +
@@ -65,10 +64,12 @@ WeightType BoundWeights::main_type() const noexcept {
   return static_cast<WeightType>(most - layer_weights.begin());
 }
 
-WeightBinder::WeightBinder(const ModelFile& file, Ops& ops, bool mapped, Progress progress)
+WeightBinder::WeightBinder(const ModelFile& file, Ops& ops, bool mapped, const TypeMap& types,
+                           Progress progress)
     : file_(file),
       ops_(ops),
       mapped_(mapped),
+      types_(types),
       progress_(std::move(progress)),
       bytes_total_(total_bytes(file)) {}
 
@@ -96,21 +97,27 @@ const TensorInfo& WeightBinder::take_matrix(const std::string& name, std::size_t
                                             std::size_t n_in) {
   const TensorInfo& tensor = find(name);
   check_shape(file_, tensor, {n_out, n_in});
-  check_blocks(file_, tensor);
+  check_blocks(file_, tensor, format(tensor.type));
   return tensor;
 }
 
-Matrix WeightBinder::upload(const TensorInfo& tensor, std::size_t first_row, std::size_t n_out,
-                            bool zeros_expected) {
-  const Format& format = rwkvcpp::format(tensor.type);
-  const std::size_t row_bytes = format.row_bytes(tensor.shape[1]);
-  const ModelFile& file = file_;
-  const auto read = [&file, &tensor, first_row, row_bytes](std::size_t row, std::size_t n_rows,
-                                                           void* out) {
-    file.read(tensor, (first_row + row) * row_bytes, n_rows * row_bytes, out);
+WeightRows WeightBinder::rows_of(const TensorInfo& tensor) const {
+  const auto type = types_.find(tensor.name);
+  if (type == types_.end()) return {file_, tensor, nullptr, mapped_};
+  const Format& wanted = format(type->second);
+  check_blocks(file_, tensor, wanted);
+  return {file_, tensor, &wanted, mapped_};
+}
+
+Matrix WeightBinder::upload(const TensorInfo& tensor, const WeightRows& rows, std::size_t first_row,
+                            std::size_t n_out, bool zeros_expected) {
+  const auto read = [&rows, first_row](std::size_t row, std::size_t n_rows, void* out) {
+    rows.read(first_row + row, n_rows, out);
   };
-  const std::uint8_t* in_place = mapped_ ? file.mapped(tensor) + first_row * row_bytes : nullptr;
-  Matrix matrix = ops_.upload({&format, n_out, tensor.shape[1], read, in_place, zeros_expected});
+  const std::uint8_t* in_place = rows.in_place();
+  if (in_place != nullptr) in_place += first_row * rows.row_bytes();
+  Matrix matrix =
+      ops_.upload({&rows.format(), n_out, rows.n_inputs(), read, in_place, zeros_expected});
 
   if (matrix.tiles) bound_.packed_bytes += matrix.tiles->size();
   bound_.bytes_per_token += matrix.bytes();
@@ -118,21 +125,21 @@ Matrix WeightBinder::upload(const TensorInfo& tensor, std::size_t first_row, std
   if (first_row > 0) matrix.squares = nullptr;
   if (matrix.squares) bound_.inputs.push_back({tensor.name, matrix.squares});
   if (tensor.name.starts_with("blocks.")) {
-    bound_.layer_weights[static_cast<std::size_t>(tensor.type)] += n_out * matrix.n_in;
+    bound_.layer_weights[static_cast<std::size_t>(rows.format().type)] += n_out * matrix.n_in;
   }
   return matrix;
 }
 
 Matrix WeightBinder::matrix(const std::string& name, std::size_t n_out, std::size_t n_in) {
   const TensorInfo& tensor = take_matrix(name, n_out, n_in);
-  Matrix matrix = upload(tensor, 0, n_out);
+  Matrix matrix = upload(tensor, rows_of(tensor), 0, n_out);
   count(tensor);
   return matrix;
 }
 
 Matrix WeightBinder::behind_relu(const std::string& name, std::size_t n_out, std::size_t n_in) {
   const TensorInfo& tensor = take_matrix(name, n_out, n_in);
-  Matrix matrix = upload(tensor, 0, n_out, /*zeros_expected=*/true);
+  Matrix matrix = upload(tensor, rows_of(tensor), 0, n_out, /*zeros_expected=*/true);
   count(tensor);
   if (matrix.activity) bound_.activity.push_back({matrix.activity, matrix.skippable_bytes()});
   return matrix;
@@ -144,22 +151,18 @@ LowRank WeightBinder::low_rank(const std::string& first, const std::string& seco
   return {matrix(first, rank, n_in), matrix(second, n_out, rank)};
 }
 
-const TensorInfo& WeightBinder::table(const std::string& name, std::size_t n_rows,
-                                      std::size_t n_cols) {
+WeightRows WeightBinder::table(const std::string& name, std::size_t n_rows, std::size_t n_cols) {
   const TensorInfo& tensor = take_matrix(name, n_rows, n_cols);
   count(tensor);
-  return tensor;
+  return rows_of(tensor);
 }
 
 // Vectors.
 
 AlignedBuffer WeightBinder::read_vector(const TensorInfo& tensor) const {
-  const Format& format = rwkvcpp::format(tensor.type);
   const std::size_t n = tensor.n_elements();
-  std::vector<std::uint8_t> stored(format.row_bytes(n));
-  file_.read(tensor, 0, stored.size(), stored.data());
   AlignedBuffer values(round_up(n * sizeof(float), kAlignment));
-  format.dequantize(stored.data(), n / format.block_inputs, values.as<float>());
+  rows_of(tensor).dequantize(0, n / tensor.shape.back(), values.as<float>());
   return values;
 }
 
@@ -172,7 +175,7 @@ const float* WeightBinder::vector(const std::string& name, std::size_t n, Transf
   if (tensor.shape.size() > 2 || tensor.n_elements() != n) {
     throw_shape(file_, tensor, shape_text(Shape{n}));
   }
-  check_blocks(file_, tensor);
+  check_blocks(file_, tensor, format(tensor.type));
   AlignedBuffer values = read_vector(tensor);
   if (transform != nullptr) {
     std::transform(values.as<float>(), values.as<float>() + n, values.as<float>(), transform);
@@ -214,17 +217,6 @@ BoundWeights WeightBinder::finish() {
   }
   if (progress_) progress_(bytes_total_, bytes_total_);  // the ignored ones counted too
   return std::move(bound_);
-}
-
-void read_row(const ModelFile& file, const TensorInfo& table, std::size_t row, bool mapped,
-              float* out) {
-  const Format& format = rwkvcpp::format(table.type);
-  const std::size_t n_bytes = format.row_bytes(table.shape[1]);
-  const std::size_t n_blocks = table.shape[1] / format.block_inputs;
-  if (mapped) return format.dequantize(file.mapped(table) + row * n_bytes, n_blocks, out);
-  std::vector<std::uint8_t> stored(n_bytes);
-  file.read(table, row * n_bytes, n_bytes, stored.data());
-  format.dequantize(stored.data(), n_blocks, out);
 }
 
 }  // namespace rwkvcpp

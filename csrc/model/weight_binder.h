@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -13,12 +14,16 @@
 
 #include "core/aligned_buffer.h"
 #include "io/model_file.h"
+#include "model/weight_rows.h"
 #include "ops/ops.h"
 
 namespace rwkvcpp {
 
 /// Bytes of weights taken so far, and in all. May throw to end the loading.
 using Progress = std::function<void(std::uint64_t done, std::uint64_t total)>;
+
+/// Types that tensors get while they are loaded, by name; the others keep theirs.
+using TypeMap = std::map<std::string, WeightType>;
 
 /// The two meanings of a token-shift vector mu. Ops know the second only.
 enum class Lerp {
@@ -63,7 +68,8 @@ struct BoundWeights {
 
 class WeightBinder {
  public:
-  WeightBinder(const ModelFile& file, Ops& ops, bool mapped, Progress progress);
+  WeightBinder(const ModelFile& file, Ops& ops, bool mapped, const TypeMap& types,
+               Progress progress);
 
   Matrix matrix(const std::string& name, std::size_t n_out, std::size_t n_in);
   /// A matrix many of whose inputs will be zero.
@@ -85,8 +91,8 @@ class WeightBinder {
   const float* token_shift(const std::string& name, std::size_t n, Lerp lerp);
   Norm norm(const std::string& name, std::size_t n, float eps);
 
-  /// A table that stays in the file; its rows are read by `read_row`.
-  const TensorInfo& table(const std::string& name, std::size_t n_rows, std::size_t n_cols);
+  /// A table that stays in the file; its rows are read when they are needed.
+  WeightRows table(const std::string& name, std::size_t n_rows, std::size_t n_cols);
   /// A tensor that may be there and is of no use.
   void ignore(std::string_view name) { consumed_.emplace(name); }
 
@@ -99,8 +105,9 @@ class WeightBinder {
  private:
   const TensorInfo& find(const std::string& name) const;
   const TensorInfo& take_matrix(const std::string& name, std::size_t n_out, std::size_t n_in);
-  Matrix upload(const TensorInfo& tensor, std::size_t first_row, std::size_t n_out,
-                bool zeros_expected = false);
+  WeightRows rows_of(const TensorInfo& tensor) const;
+  Matrix upload(const TensorInfo& tensor, const WeightRows& rows, std::size_t first_row,
+                std::size_t n_out, bool zeros_expected = false);
   AlignedBuffer read_vector(const TensorInfo& tensor) const;
   const float* keep(AlignedBuffer values);
   void count(const TensorInfo& tensor);
@@ -108,6 +115,7 @@ class WeightBinder {
   const ModelFile& file_;
   Ops& ops_;
   bool mapped_;
+  const TypeMap& types_;
   Progress progress_;
   std::uint64_t bytes_done_ = 0;
   std::uint64_t bytes_total_ = 0;
@@ -115,16 +123,13 @@ class WeightBinder {
   BoundWeights bound_;
 };
 
-/// Row `row` of a table, dequantized into out.
-void read_row(const ModelFile& file, const TensorInfo& table, std::size_t row, bool mapped,
-              float* out);
-
 template <std::size_t N>
 std::array<Matrix, N> WeightBinder::stacked(const std::string& name, std::size_t n_out,
                                             std::size_t n_in) {
   const TensorInfo& tensor = take_matrix(name, N * n_out, n_in);
+  const WeightRows rows = rows_of(tensor);
   std::array<Matrix, N> parts;
-  for (std::size_t i = 0; i < N; ++i) parts[i] = upload(tensor, i * n_out, n_out);
+  for (std::size_t i = 0; i < N; ++i) parts[i] = upload(tensor, rows, i * n_out, n_out);
   count(tensor);
   return parts;
 }

@@ -24,7 +24,53 @@ def int8_roof(threads: int) -> float:
 def default_threads() -> int:
     """Physical cores that this process may use (affinity mask and cgroup quota respected)."""
 
-def file_info(path: str) -> dict[str, Any]:
+class ModelFile:
+    """A model's tensors, none of them read yet."""
+
+    def __init__(self, path: str) -> None:
+        """A GGUF or rwkv.cpp file."""
+    @staticmethod
+    def from_tensors(
+        path: str,
+        container: str,
+        tensors: Sequence[
+            tuple[str, str, str, Sequence[int], str, int, Callable[[memoryview], None] | None]
+        ],
+        *,
+        layer_norm_eps: float = 1e-5,
+    ) -> ModelFile:
+        """Tensors that were found elsewhere, in the core's names and orientations.
+
+        Each is (name, name in messages, type, shape, file, offset, fill): bytes at an offset of a
+        file, or, with `fill`, bytes that a function writes into a buffer for all of them.
+        """
+    @property
+    def path(self) -> str: ...
+    @property
+    def container(self) -> str:
+        """ "GGUF v3", "rwkv.cpp 101", or what from_tensors was told."""
+    @property
+    def architecture(self) -> str:
+        """GGUF's general.architecture; "" elsewhere."""
+    @property
+    def version(self) -> str:
+        """The RWKV version; UnsupportedError when it is none of ours."""
+    @property
+    def head_size(self) -> int | None:
+        """Where metadata or a shape tells it."""
+    @property
+    def decay_applied(self) -> bool:
+        """rwkv.cpp's version 4 has decays after -exp(), version 5 after exp(-exp())."""
+    @property
+    def tensors(self) -> list[tuple[str, str, tuple[int, ...]]]:
+        """(name, type, shape) in the core's convention: matrices are [outputs, inputs]."""
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """All GGUF keys."""
+    def read(self, name: str, begin: int, n: int) -> bytes:
+        """The stored bytes of n entries of a tensor's first dimension."""
+
+def file_info(file: ModelFile) -> dict[str, Any]:
     """What `rwkvcpp info` prints, without loading weights.
 
     Keys: path, container, architecture, version ("7"), n_vocab, n_embd, n_layer, n_ffn, head_size,
@@ -50,8 +96,9 @@ class State:
 class Model:
     def __init__(
         self,
-        path: str,
+        file: ModelFile,
         *,
+        types: dict[str, str] = ...,
         threads: int = 0,
         activations: str = "int8",
         mmap: bool = False,

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from rwkvcpp import _core
 from rwkvcpp.bundled import bundled_model
+from rwkvcpp.checkpoints.opening import open_model
 from rwkvcpp.state import State
 from rwkvcpp.tokenizer import Tokenizer, load_tokenizer
+from rwkvcpp.tuned_state import apply_tuned
 from rwkvcpp.zeros import LayerZeros
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ GROUP_NORM_EPS = 64e-5  # of every official RWKV-5, 6 and 7
 
 
 class Model:
-    """An RWKV model, loaded from a GGUF or rwkv.cpp file; without a path, the bundled one.
+    """An RWKV model, loaded from any of its files; without a path, the bundled one.
 
     >>> model = Model("rwkv7-0.4b-q8_0.gguf")
     >>> state = model.initial_state()
@@ -41,6 +43,8 @@ class Model:
         self,
         path: PathArgument | None = None,
         *,
+        type: str | None = None,
+        lora: Sequence[tuple[PathArgument, float | None]] = (),
         threads: int | None = None,
         tokenizer: PathArgument | Tokenizer | None = None,
         activations: str = "int8",
@@ -49,8 +53,10 @@ class Model:
         collect: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Load `path`.
+        """Load `path`: GGUF, rwkv.cpp, PyTorch, safetensors, or a Hugging Face folder.
 
+        type: quantize the float weights of the file while they load ("q8_0", "q5_1" ...).
+        lora: (file, alpha) of adapters to merge, in this order; None is web-rwkv's alpha, 1.
         threads: None takes the physical cores that this process may use.
         tokenizer: a vocabulary file, or a Tokenizer; None finds the one that belongs to the model.
         activations: what quantized weights meet; "float32" is for measuring quality.
@@ -59,8 +65,12 @@ class Model:
         collect: add up what importances() tells.
         progress: called with (bytes done, bytes in all) while weights load.
         """
+        if mmap and type is not None:
+            raise ValueError("mmap leaves weights as the file has them and type changes them")
+        opened = open_model(bundled_model() if path is None else path, type=type, lora=lora)
         self._native = _core.Model(
-            os.fspath(bundled_model() if path is None else path),
+            opened.file,
+            types=dict(opened.types),
             threads=_checked_threads(threads),
             activations=activations,
             mmap=mmap,
@@ -68,7 +78,12 @@ class Model:
             collect=collect,
             progress=progress,
         )
+        self._tuned_state: State | None = None
+        if opened.tuned_states:
+            self._tuned_state = State(self._native.initial_state())
+            apply_tuned(self._tuned_state, opened.tuned_states, self.version, self.path)
         self._tokenizer_source = tokenizer
+        self._tokenizer_hint = opened.tokenizer_hint
         if tokenizer is not None:
             _ = self.tokenizer  # a wrong vocabulary is better known now than at the first word
 
@@ -146,12 +161,16 @@ class Model:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """Turns text into this model's tokens and back; loaded at first use."""
-        return load_tokenizer(self._tokenizer_source, self.n_vocab, self.metadata)
+        return load_tokenizer(
+            self._tokenizer_source, self.n_vocab, self.metadata, beside=self._tokenizer_hint
+        )
 
     # What it does
 
     def initial_state(self) -> State:
-        """A new state, which has seen nothing."""
+        """A new state, which has seen nothing; a tuned one, if the file has one merged in."""
+        if self._tuned_state is not None:
+            return self._tuned_state.clone()
         return State(self._native.initial_state())
 
     def session(self, state: State | None = None) -> Session:
@@ -236,7 +255,7 @@ def model_info(path: PathArgument | None = None) -> dict[str, Any]:
     n_head, file_bytes, weight_bytes, state_bytes, tensors (name, type, shape and bytes of each) and
     metadata (long arrays as their length).
     """
-    return _core.file_info(os.fspath(bundled_model() if path is None else path))
+    return _core.file_info(open_model(bundled_model() if path is None else path).file)
 
 
 def _native_state(state: State) -> _core.State:

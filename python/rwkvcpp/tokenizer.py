@@ -238,14 +238,16 @@ def load_tokenizer(
     source: PathArgument | Tokenizer | None,
     n_vocab: int,
     metadata: Callable[[str], Any] = lambda _: None,
+    *,
+    beside: Path | None = None,
 ) -> Tokenizer:
     """The tokenizer for a model of `n_vocab` tokens.
 
     `source` is a vocabulary file (World .txt, or .json for the `tokenizers` library), a Tokenizer,
-    or None: then the vocabulary in the GGUF `metadata`, else the one that models of this size have
-    (256: bytes, 65536: World).
+    or None: then the vocabulary in the GGUF `metadata`, else the file `beside` the weights, else
+    the one that models of this size have (256: bytes, 65536: World).
     """
-    tokenizer = _find(source, n_vocab, metadata)
+    tokenizer = _find(source, n_vocab, metadata, beside)
     if tokenizer.n_vocab > n_vocab:
         raise RwkvError(
             f"the tokenizer {tokenizer.name} has {tokenizer.n_vocab} tokens, "
@@ -254,19 +256,29 @@ def load_tokenizer(
     return tokenizer
 
 
+def _from_file(path: PathArgument, n_vocab: int) -> Tokenizer:
+    reader = bpe_tokenizer if Path(path).suffix.lower() == ".json" else world_tokenizer
+    return reader(path, at_least=n_vocab)
+
+
 def _find(
-    source: PathArgument | Tokenizer | None, n_vocab: int, metadata: Callable[[str], Any]
+    source: PathArgument | Tokenizer | None,
+    n_vocab: int,
+    metadata: Callable[[str], Any],
+    beside: Path | None,
 ) -> Tokenizer:
     if isinstance(source, Tokenizer):
         return source
     if source is not None:
-        reader = bpe_tokenizer if Path(source).suffix.lower() == ".json" else world_tokenizer
-        return reader(source, at_least=n_vocab)
+        return _from_file(source, n_vocab)
     from rwkvcpp.gguf_vocabulary import read_vocabulary
 
     embedded = read_vocabulary(metadata)
     if embedded is not None:
         return embedded
+    # A World model's folder may hold a tokenizer.json for another library: its size says more.
+    if beside is not None and (beside.suffix == ".txt" or n_vocab not in _BY_SIZE):
+        return _from_file(beside, n_vocab)
     if n_vocab in _BY_SIZE:
         return _BY_SIZE[n_vocab](n_vocab)
     raise UnsupportedError(

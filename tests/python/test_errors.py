@@ -62,7 +62,7 @@ def make_bad_file(kind: str, folder: Path, whole: bytes) -> Path:
 
 BAD_FILES = {
     "missing": FileNotFoundError,
-    "directory": OSError,
+    "directory": rwkvcpp.UnsupportedError,  # it may be a folder of weights; this one is none
     "empty": rwkvcpp.ModelFormatError,
     "garbage": rwkvcpp.RwkvError,
     "text": rwkvcpp.RwkvError,

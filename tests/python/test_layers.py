@@ -63,8 +63,11 @@ IMPORTS = {
     "state": {"_core", "errors", "model"},  # model: for its type alone
     "tokenizer": {"_core", "errors", "gguf_vocabulary"},  # gguf_vocabulary: made late
     "gguf_vocabulary": {"errors", "tokenizer"},
+    "file_types": {"_core", "errors"},
+    "tuned_state": {"errors", "state"},
+    "checkpoints": {"_core", "checkpoints", "errors", "file_types"},
     "model": {
-        "_core", "bundled", "errors", "state", "tokenizer", "zeros",
+        "_core", "bundled", "checkpoints", "errors", "state", "tokenizer", "tuned_state", "zeros",
         "session",  # made late
     },
     "session": {"model", "sampling", "state", "stream", "errors"},

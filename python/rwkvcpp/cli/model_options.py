@@ -22,7 +22,18 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--model",
         type=Path,
         metavar="FILE",
-        help="a GGUF or rwkv.cpp model file (without it: the small bundled storyteller)",
+        help="a model file or folder (without it: the small bundled storyteller)",
+    )
+    options.add_argument(
+        "--type", metavar="TYPE", help="quantize a float file while it loads: q8_0, q5_1, q4_0 ..."
+    )
+    options.add_argument(
+        "--lora",
+        type=lora_argument,
+        action="append",
+        default=[],
+        metavar="FILE:ALPHA",
+        help="merge a LoRA; may be given several times",
     )
     options.add_argument(
         "--threads", type=int, metavar="N", help="threads to compute on (physical cores)"
@@ -54,6 +65,15 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def lora_argument(text: str) -> tuple[Path, float | None]:
+    """FILE:ALPHA, or FILE for adapters that need no alpha."""
+    file, colon, alpha = text.rpartition(":")
+    try:
+        return (Path(file), float(alpha)) if colon and file else (Path(text), None)
+    except ValueError:
+        return Path(text), None
+
+
 def load_model(args: argparse.Namespace, *, collect: bool = False) -> rwkvcpp.Model:
     """The model that the options name, with a progress bar when it takes long.
 
@@ -63,6 +83,8 @@ def load_model(args: argparse.Namespace, *, collect: bool = False) -> rwkvcpp.Mo
     with _progress_bar(shown=sys.stderr.isatty() and not args.quiet) as progress:
         return rwkvcpp.Model(
             args.model,
+            type=args.type,
+            lora=args.lora,
             threads=args.threads,
             tokenizer=args.tokenizer,
             activations=args.activations,

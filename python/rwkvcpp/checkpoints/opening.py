@@ -1,0 +1,69 @@
+"""A path, a type and LoRAs to what the native core loads, and what else the files told."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rwkvcpp import _core
+from rwkvcpp.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from rwkvcpp.checkpoints.containers import is_native
+from rwkvcpp.checkpoints.engine import engine_file
+from rwkvcpp.checkpoints.lora import Adapter, with_loras
+from rwkvcpp.checkpoints.naming import TIME_STATE
+from rwkvcpp.checkpoints.tensor import is_block_type
+from rwkvcpp.errors import UnsupportedError
+from rwkvcpp.file_types import file_type
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Everything that a model is loaded from; no weight is read yet."""
+
+    file: _core.ModelFile
+    types: Mapping[str, str] = field(default_factory=dict)  # tensors to quantize on the way
+    tuned_states: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)  # by layer
+    tokenizer_hint: Path | None = None
+
+
+def open_model(
+    path: str | os.PathLike[str], *, type: str | None = None, lora: Sequence[Adapter] = ()
+) -> Opened:
+    """The model at `path`, its LoRAs merged, with the types that a file type asks for."""
+    if is_native(Path(path)) and not lora:
+        file = _core.ModelFile(os.fspath(path))
+        return Opened(file, _types(file, type))
+    checkpoint = open_checkpoint(path)
+    if lora:
+        checkpoint = with_loras(checkpoint, lora, rounded=type is None)
+    file = engine_file(checkpoint)
+    return Opened(file, _types(file, type), _tuned_states(checkpoint), checkpoint.tokenizer_hint)
+
+
+def _types(file: _core.ModelFile, name: str | None) -> dict[str, str]:
+    if name is None:
+        return {}
+    rules = file_type(name)
+    types: dict[str, str] = {}
+    for tensor, stored, shape in file.tensors:
+        wanted = rules.type_of(tensor, shape)
+        if wanted is None or wanted == stored:
+            continue
+        if is_block_type(stored):
+            raise UnsupportedError(
+                f"{file.path}: tensor {tensor} is {stored} already, expected floats to make "
+                f"{wanted} of: use the model's F16, BF16 or F32 file"
+            )
+        types[tensor] = wanted
+    return types
+
+
+def _tuned_states(checkpoint: Checkpoint) -> dict[int, NDArray[np.float32]]:
+    """`blocks.i.att.time_state` [head][value][key] that was merged into a model's weights."""
+    found = ((TIME_STATE.fullmatch(name), tensor) for name, tensor in checkpoint.tensors.items())
+    return {int(match[1]): tensor.read() for match, tensor in found if match}
