@@ -38,11 +38,16 @@ class TokenType(IntEnum):
 # ---- reading ---------------------------------------------------------------------------------
 
 
+def holds_vocabulary(metadata: Metadata) -> bool:
+    """Whether a GGUF file has any."""
+    return metadata(MODEL) not in (None, *NO_VOCABULARY)
+
+
 def read_vocabulary(metadata: Metadata) -> Tokenizer | None:
     """The tokenizer in a GGUF file; None where it has none."""
-    kind = metadata(MODEL)
-    if kind is None or kind in NO_VOCABULARY:
+    if not holds_vocabulary(metadata):
         return None
+    kind = metadata(MODEL)
     reader = READERS.get(kind)
     if reader is None:
         known = " or ".join(f'"{name}"' for name in READERS)

@@ -75,13 +75,19 @@ IMPORTS = {
         "_core", "bundled", "errors", "model", "sampling", "session", "state", "stream",
         "tokenizer",
     },
+    "writers": {
+        "_core", "checkpoints", "errors", "gguf_vocabulary", "tokenizer", "writers",
+    },
+    "convert": {
+        "checkpoints", "errors", "gguf_vocabulary", "tokenizer", "whole_file", "writers",
+    },
     "__main__": {"cli"},
     "roofs": {"_core", "model"},
     "speed": {"model", "sampling", "state"},
     # "": what anybody can import from rwkvcpp
     "cli": {
-        "", "cli", "imatrix", "imatrix_file", "kl_base", "perplexity", "predictions", "roofs",
-        "speed", "zeros",
+        "", "cli", "convert", "gguf_vocabulary", "imatrix", "imatrix_file", "kl_base",
+        "perplexity", "predictions", "roofs", "speed", "zeros",
     },
 }  # fmt: skip
 

@@ -24,6 +24,7 @@ import rwkvcpp
 from rwkvcpp.cli.model_options import announce_bundled_model
 from rwkvcpp.cli.text_zeros import zeros_in_text
 from rwkvcpp.cli.zeros_report import zeros_lines
+from rwkvcpp.gguf_vocabulary import holds_vocabulary
 
 # The first pattern that a tensor's name matches says what the tensor is for.
 TENSOR_CLASSES = (
@@ -85,7 +86,7 @@ def _n_weights(tensor: dict[str, Any]) -> int:
 
 def _tokenizer(found: dict[str, Any]) -> str:
     n_vocab = found["n_vocab"]
-    if found["metadata"].get("tokenizer.ggml.model") is not None:
+    if holds_vocabulary(found["metadata"].get):
         return f"in the file ({n_vocab} tokens)"
     return TOKENIZERS_BY_SIZE.get(n_vocab, "unknown: name a vocabulary file with --tokenizer")
 

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import rwkvcpp
-
-PATIENCE = 0.5  # seconds of loading before a progress bar is worth drawing
+from rwkvcpp.cli.progress import byte_progress
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -80,7 +76,7 @@ def load_model(args: argparse.Namespace, *, collect: bool = False) -> rwkvcpp.Mo
     collect: for importances, which no option asks for.
     """
     announce_bundled_model(args.model, quiet=args.quiet)
-    with _progress_bar(shown=sys.stderr.isatty() and not args.quiet) as progress:
+    with byte_progress("loading", shown=sys.stderr.isatty() and not args.quiet) as progress:
         return rwkvcpp.Model(
             args.model,
             type=args.type,
@@ -104,27 +100,3 @@ def announce_bundled_model(path: Path | None, *, quiet: bool = False, option: st
             f"name a real one with {option}MODEL.gguf",
             file=sys.stderr,
         )
-
-
-@contextmanager
-def _progress_bar(*, shown: bool) -> Iterator[Callable[[int, int], None] | None]:
-    if not shown:
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-
-    columns = (TextColumn("loading"), BarColumn(), DownloadColumn(binary_units=True))
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
-    task = bar.add_task("loading")
-    begun = time.monotonic()
-
-    def progress(done: int, total: int) -> None:
-        if time.monotonic() - begun > PATIENCE:
-            bar.start()
-        bar.update(task, completed=done, total=total)
-
-    try:
-        yield progress
-    finally:
-        bar.stop()

@@ -1,0 +1,97 @@
+"""llama.cpp loads what convert writes, and computes the same.
+
+Needs a Python with llama-cpp-python: this one, or the one that RWKVCPP_LLAMA_PYTHON names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import rwkvcpp
+from rwkvcpp.convert import convert
+from tests.reference.cases import NARROW, TOKENS
+from tests.reference.checkpoints import Checkpoint, Sizes
+from tests.reference.compare import rms_per_rms
+from tests.reference.writers import write_bin
+
+WORKER = Path(__file__).parents[2] / "bench" / "worker.py"
+
+TYPES = ("f32", "f16", "bf16", "q8_0")
+
+# llama.cpp rounds activations to the type of floating-point weights: to 11 bits in F16, to 8 in
+# BF16. A few layers make some ten roundings of it, as a share of the logits' rms.
+TOLERANCES = {"f32": 1e-5, "f16": 2e-3, "bf16": 16e-3}
+
+
+@cache
+def llama_python() -> str | None:
+    """An interpreter that has llama_cpp."""
+    python = os.environ.get("RWKVCPP_LLAMA_PYTHON", sys.executable)
+    probe = subprocess.run([python, "-c", "import llama_cpp"], capture_output=True)
+    return python if probe.returncode == 0 else None
+
+
+def llama_logits(model: Path, tokens: list[int], n_vocab: int) -> NDArray[np.float32]:
+    """[tokens, n_vocab], by the worker that the benchmarks use."""
+    python = llama_python()
+    if python is None:
+        pytest.skip("needs llama-cpp-python, here or where RWKVCPP_LLAMA_PYTHON says")
+    out = model.with_suffix(".logits")
+    request: list[Any] = ["write_logits", [tokens], str(out)]
+    done = subprocess.run(
+        [python, str(WORKER), "llama.cpp", str(model), "1"],
+        input=json.dumps(request), capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return np.fromfile(out, np.float32).reshape(len(tokens), n_vocab)
+
+
+def assert_llama_cpp_agrees(model: Path, type: str, tokens: list[int], n_vocab: int) -> None:
+    theirs = llama_logits(model, tokens, n_vocab)
+    ours = our_logits(model, tokens, activations="float32")
+    tolerance = TOLERANCES.get(type)
+    if tolerance is None:  # int8 activations, which take our own logits about as far
+        tolerance = 1.5 * rms_per_rms(our_logits(model, tokens, activations="int8"), ours)
+    assert 0 < rms_per_rms(theirs, ours) <= tolerance
+
+
+def our_logits(model: Path, tokens: list[int], *, activations: str) -> NDArray[np.float32]:
+    loaded = rwkvcpp.Model(model, activations=activations)
+    return loaded.forward(tokens, loaded.initial_state(), all_logits=True)
+
+
+@pytest.mark.parametrize("type", TYPES)
+@pytest.mark.parametrize("version", ["6", "7"])
+def test_llama_cpp_agrees_on_random_models(version, type, tmp_path):
+    write_bin(tmp_path / "source.bin", Checkpoint(version, NARROW), "F32")
+    model = convert(tmp_path / "source.bin", tmp_path / "model.gguf", type=type).path
+    assert_llama_cpp_agrees(model, type, TOKENS, NARROW.n_vocab)
+
+
+def test_llama_cpp_takes_a_model_of_one_layer(tmp_path):
+    """Layer 0 has no value residual, so none of the layers tells its rank."""
+    sizes = Sizes(**{**vars(NARROW), "n_layer": 1})
+    write_bin(tmp_path / "source.bin", Checkpoint("7", sizes), "F32")
+    model = convert(tmp_path / "source.bin", tmp_path / "model.gguf").path
+    assert_llama_cpp_agrees(model, "f32", TOKENS, sizes.n_vocab)
+
+
+@pytest.mark.parametrize("type", TYPES)
+def test_llama_cpp_agrees_on_the_stories(type, shared, tmp_path):
+    demo = shared / "demo"
+    vocabulary = demo / "rwkv_vocab_stories.txt"
+    model = convert(
+        demo / "rwkv7-stories.pth", tmp_path / "stories.gguf", type=type, tokenizer=vocabulary
+    ).path
+    tokens = rwkvcpp.Model(model).tokenizer.encode("Once upon a time there was a fox.")
+    assert_llama_cpp_agrees(model, type, tokens, 4096)
