@@ -12,10 +12,13 @@ import rwkvcpp
 from rwkvcpp.checkpoints import open_checkpoint
 from rwkvcpp.checkpoints.tensor import decode, encode
 from tests.data import checkpoint_files
-from tests.reference import hf_layouts, pth_writer
+from tests.python.test_models import FLOAT32_TOLERANCE
+from tests.reference import hf_layouts, pth_writer, rwkv_numpy
 from tests.reference.checkpoints import VERSIONS, Checkpoint, Sizes
+from tests.reference.compare import worst_per_rms
 from tests.reference.layouts import Tensor
 from tests.reference.pth_writer import View, write_legacy_pth, write_pth, write_views
+from tests.reference.trained import story
 from tests.reference.writers import write_bin, write_gguf
 
 SIZES = Sizes(
@@ -38,10 +41,10 @@ def logits_of(path: Path, **options: object) -> Tensor:
     return model.forward(TOKENS, model.initial_state(), all_logits=True)
 
 
-def exact_decays(tensors: Tensors, version: str) -> dict[str, Tensor]:
+def exact_decays(tensors: Tensors) -> dict[str, Tensor]:
     """For write_bin, whose exp() then rounds once: float64 where rwkv.cpp stores an exp()."""
-    wide = ("time_decay", "time_first") if version[0] in "45" else ()
-    return {k: t.astype(np.float64) if k.endswith(wide or "-") else t for k, t in tensors.items()}
+    wide = ("time_decay", "time_first")
+    return {k: t.astype(np.float64) if k.endswith(wide) else t for k, t in tensors.items()}
 
 
 # ---- how each container is written, and by which tool --------------------------------------------
@@ -100,7 +103,7 @@ def gguf(folder: Path, tensors: Tensors, type_name: str, version: str) -> Path:
 
 
 def rwkv_cpp(folder: Path, tensors: Tensors, type_name: str, version: str) -> Path:
-    write_bin(folder / "model.bin", exact_decays(tensors, version), type_name)
+    write_bin(folder / "model.bin", exact_decays(tensors), type_name)
     return folder / "model.bin"
 
 
@@ -172,6 +175,29 @@ def test_bfloat16_stays_bfloat16(version: str, tmp_path: Path) -> None:
     assert rwkvcpp.Model(path).weight_type == "BF16"
     exact = write_pth(tmp_path / "exact.pth", tensors, "F32")
     assert np.array_equal(logits_of(path), logits_of(exact))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_checkpoint_gives_the_reference(version: str, tmp_path: Path) -> None:
+    tensors = rounded(version, "BF16")
+    path = write_pth(tmp_path / "model.pth", tensors, "BF16")
+    weights = {name: tensor.astype(np.float64) for name, tensor in tensors.items()}
+    expected, _ = rwkv_numpy.forward(weights, TOKENS)
+    assert worst_per_rms(logits_of(path), expected) <= FLOAT32_TOLERANCE
+
+
+def test_a_trained_checkpoint_gives_the_reference(shared: Path) -> None:
+    path = shared / "demo" / "rwkv7-stories.pth"
+    weights = {
+        name: tensor.read().astype(np.float64)
+        for name, tensor in open_checkpoint(path).tensors.items()
+    }
+    tokens = story(shared)["tokens"]
+    expected, _ = rwkv_numpy.forward(weights, tokens)
+    model = rwkvcpp.Model(path)
+    assert model.weight_type == "BF16"
+    logits = model.forward(tokens, model.initial_state(), all_logits=True)
+    assert worst_per_rms(logits, expected) <= FLOAT32_TOLERANCE
 
 
 # ---- files that torch wrote ----------------------------------------------------------------------

@@ -9,14 +9,12 @@ from rwkvcpp.checkpoints.container import Container
 from rwkvcpp.checkpoints.data_file import DataFile
 from rwkvcpp.checkpoints.folder import read_folder, read_shards
 from rwkvcpp.checkpoints.legacy_pth import MAGIC_BYTES, read_legacy_pth
-from rwkvcpp.checkpoints.native import read_native
+from rwkvcpp.checkpoints.native import NATIVE_MAGICS, read_native
 from rwkvcpp.checkpoints.pth import read_pth
 from rwkvcpp.checkpoints.safetensors import read_safetensors
 from rwkvcpp.errors import ModelFormatError, UnsupportedError
 
 Reader = Callable[[DataFile], Container]
-
-NATIVE_MAGICS = (b"GGUF", b"fmgg")
 
 # (offset, bytes there, reader): the first that fits reads the file.
 READERS: tuple[tuple[int, bytes, Reader], ...] = (
@@ -37,11 +35,6 @@ FOREIGN: tuple[tuple[int, bytes, str], ...] = (
 )
 EXPECTED = "GGUF, rwkv.cpp, a PyTorch checkpoint or safetensors"
 LONGEST_MAGIC = 512
-
-
-def is_native(path: Path) -> bool:
-    """Whether the core reads this file by itself."""
-    return path.is_file() and DataFile(path).head(4) in NATIVE_MAGICS
 
 
 def open_container(path: Path) -> Container:

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rwkvcpp import _core
 from rwkvcpp.checkpoints.checkpoint import Checkpoint
 from rwkvcpp.checkpoints.naming import LERP_SLICES_6, LOW_RANK_6, LOW_RANK_7, TIME_STATE
@@ -78,6 +81,12 @@ def engine_parts(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
         yield name, transposed(name, tensor)
     else:
         yield name, tensor
+
+
+def tuned_states(checkpoint: Checkpoint) -> dict[int, NDArray[np.float32]]:
+    """`blocks.i.att.time_state` [head][value][key] that was merged into a model's weights."""
+    found = ((TIME_STATE.fullmatch(name), tensor) for name, tensor in checkpoint.tensors.items())
+    return {int(match[1]): tensor.read() for match, tensor in found if match}
 
 
 def _filler(tensor: Tensor) -> Fill:

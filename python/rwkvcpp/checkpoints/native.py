@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,13 @@ from rwkvcpp.checkpoints.tensor import (
     float_bits,
     is_block_type,
 )
+
+NATIVE_MAGICS = (b"GGUF", b"fmgg")
+
+
+def is_native(path: Path) -> bool:
+    """Whether the core reads this file by itself."""
+    return path.is_file() and DataFile(path).head(4) in NATIVE_MAGICS
 
 
 class NativeTensor(Tensor):

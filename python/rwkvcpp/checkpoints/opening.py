@@ -6,19 +6,19 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rwkvcpp import _core
-from rwkvcpp.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from rwkvcpp.checkpoints.containers import is_native
-from rwkvcpp.checkpoints.engine import engine_file
-from rwkvcpp.checkpoints.lora import Adapter, with_loras
-from rwkvcpp.checkpoints.naming import TIME_STATE
+from rwkvcpp.checkpoints.native import is_native
 from rwkvcpp.checkpoints.tensor import is_block_type
 from rwkvcpp.errors import UnsupportedError
 from rwkvcpp.file_types import file_type
+
+if TYPE_CHECKING:
+    from rwkvcpp.checkpoints.lora import Adapter
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,22 @@ def open_model(
     if is_native(Path(path)) and not lora:
         file = _core.ModelFile(os.fspath(path))
         return Opened(file, _types(file, type))
+    return _open_checkpoint(path, type, lora)
+
+
+def _open_checkpoint(
+    path: str | os.PathLike[str], type: str | None, lora: Sequence[Adapter]
+) -> Opened:
+    # GGUF files, the bundled one among them, start sooner without what only others need.
+    from rwkvcpp.checkpoints.checkpoint import open_checkpoint
+    from rwkvcpp.checkpoints.engine import engine_file, tuned_states
+    from rwkvcpp.checkpoints.lora import with_loras
+
     checkpoint = open_checkpoint(path)
     if lora:
         checkpoint = with_loras(checkpoint, lora, rounded=type is None)
     file = engine_file(checkpoint)
-    return Opened(file, _types(file, type), _tuned_states(checkpoint), checkpoint.tokenizer_hint)
+    return Opened(file, _types(file, type), tuned_states(checkpoint), checkpoint.tokenizer_hint)
 
 
 def _types(file: _core.ModelFile, name: str | None) -> dict[str, str]:
@@ -61,9 +72,3 @@ def _types(file: _core.ModelFile, name: str | None) -> dict[str, str]:
             )
         types[tensor] = wanted
     return types
-
-
-def _tuned_states(checkpoint: Checkpoint) -> dict[int, NDArray[np.float32]]:
-    """`blocks.i.att.time_state` [head][value][key] that was merged into a model's weights."""
-    found = ((TIME_STATE.fullmatch(name), tensor) for name, tensor in checkpoint.tensors.items())
-    return {int(match[1]): tensor.read() for match, tensor in found if match}
