@@ -10,29 +10,25 @@
 namespace rwkvcpp {
 namespace {
 
-ModelFile open_imatrix(const std::string& path) {
-  ModelFile file;
-  file.path = path;
-  file.file = std::make_shared<const MappedFile>(path);
-  file.file_bytes = file.file->map().size();
-  read_gguf_imatrix(file.file->map(), file);
-  return file;
-}
-
-py::array_t<float> values(const ModelFile& file, const TensorInfo& tensor) {
+py::array_t<float> values(const MappedFile& file, const TensorInfo& tensor) {
   py::array_t<float> array(tensor.shape);
-  file.read(tensor, 0, tensor.n_bytes, array.mutable_data());
+  file.read(tensor.offset, tensor.n_bytes, array.mutable_data());
   return array;
 }
 
 py::tuple read_imatrix(const py::object& path) {
-  const ModelFile file = open_imatrix(path_bytes(path));
+  const MappedFile mapped(path_bytes(path));
+  ModelFile file;
+  file.path = path_bytes(path);
+  file.file_bytes = mapped.map().size();
+  read_gguf_imatrix(mapped.map(), file);
   py::dict tensors, metadata;
   for (const TensorInfo& tensor : file.tensors) {
-    tensors[py::str(tensor.name)] = values(file, tensor);
+    tensors[py::str(tensor.name)] = values(mapped, tensor);
   }
-  for (const auto& [key, value] : file.metadata)
+  for (const auto& [key, value] : file.metadata) {
     metadata[metadata_text(key)] = metadata_value(value);
+  }
   return py::make_tuple(tensors, metadata);
 }
 
