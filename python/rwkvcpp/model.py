@@ -15,7 +15,7 @@ from rwkvcpp import _core
 from rwkvcpp.bundled import bundled_model
 from rwkvcpp.checkpoints.opening import open_model
 from rwkvcpp.state import State
-from rwkvcpp.tokenizer import Tokenizer, load_tokenizer
+from rwkvcpp.tokenizer import Tokenizer, load_tokenizer, vocabulary_beside
 from rwkvcpp.tuned_state import apply_tuned
 from rwkvcpp.zeros import LayerZeros
 
@@ -252,10 +252,13 @@ def model_info(path: PathArgument | None = None) -> dict[str, Any]:
     """What a model file says about itself, without loading its weights.
 
     Keys: path, container, architecture, version, n_vocab, n_embd, n_layer, n_ffn, head_size,
-    n_head, file_bytes, weight_bytes, state_bytes, tensors (name, type, shape and bytes of each) and
-    metadata (long arrays as their length).
+    n_head, file_bytes, weight_bytes, state_bytes, tensors (name, type, shape and bytes of each),
+    metadata (long arrays as their length) and tokenizer_file (in a folder, or None).
     """
-    return _core.file_info(open_model(bundled_model() if path is None else path).file)
+    opened = open_model(bundled_model() if path is None else path)
+    facts = _core.file_info(opened.file)
+    beside = vocabulary_beside(opened.tokenizer_hint, facts["n_vocab"])
+    return facts | {"tokenizer_file": None if beside is None else str(beside)}
 
 
 def _native_state(state: State) -> _core.State:

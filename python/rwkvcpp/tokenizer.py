@@ -256,6 +256,16 @@ def load_tokenizer(
     return tokenizer
 
 
+def vocabulary_beside(file: Path | None, n_vocab: int) -> Path | None:
+    """The vocabulary that came in a folder with the weights, if it is the one to use.
+
+    A World model's folder may hold a tokenizer.json for another library: its size says more.
+    """
+    if file is None or (file.suffix != ".txt" and n_vocab in _BY_SIZE):
+        return None
+    return file
+
+
 def _from_file(path: PathArgument, n_vocab: int) -> Tokenizer:
     reader = bpe_tokenizer if Path(path).suffix.lower() == ".json" else world_tokenizer
     return reader(path, at_least=n_vocab)
@@ -276,8 +286,8 @@ def _find(
     embedded = read_vocabulary(metadata)
     if embedded is not None:
         return embedded
-    # A World model's folder may hold a tokenizer.json for another library: its size says more.
-    if beside is not None and (beside.suffix == ".txt" or n_vocab not in _BY_SIZE):
+    beside = vocabulary_beside(beside, n_vocab)
+    if beside is not None:
         return _from_file(beside, n_vocab)
     if n_vocab in _BY_SIZE:
         return _BY_SIZE[n_vocab](n_vocab)

@@ -11,6 +11,7 @@ import pytest
 import rwkvcpp
 from rwkvcpp.checkpoints import open_checkpoint
 from rwkvcpp.checkpoints.tensor import decode, encode
+from rwkvcpp.cli.info import describe
 from tests.data import checkpoint_files
 from tests.python.test_models import FLOAT32_TOLERANCE
 from tests.reference import hf_layouts, pth_writer, rwkv_numpy
@@ -310,6 +311,9 @@ def test_a_folder_may_hold_its_own_vocabulary(tmp_path: Path) -> None:
     model = rwkvcpp.Model(folder)
     assert model.tokenizer.n_vocab == SIZES.n_vocab
     assert model.tokenizer.token_bytes(3) == b"C@"
+    found = rwkvcpp.model_info(folder)
+    assert found["tokenizer_file"] == str(folder / "rwkv_vocab_v20230424.txt")
+    assert describe(found)["tokenizer"] == "rwkv_vocab_v20230424.txt, beside the weights"
 
 
 def test_without_a_vocabulary_the_error_asks_for_one(tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ TENSOR_CLASSES = (
     ("norms", re.compile(r"")),
 )
 
+DETAILS = ("tensors", "metadata", "tokenizer_file")  # of which only a summary is shown
+
 PIPED_WIDTH = 1000  # a reader that is no terminal has no width to wrap at
 
 # Without a vocabulary in the file, its size says which one the model was trained with.
@@ -70,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 def describe(found: dict[str, Any]) -> dict[str, Any]:
     """The facts to show: flat, but for the list of weights by class and type."""
-    facts = {name: value for name, value in found.items() if name not in ("tensors", "metadata")}
+    facts = {name: value for name, value in found.items() if name not in DETAILS}
     facts["n_parameters"] = sum(_n_weights(tensor) for tensor in found["tensors"])
     facts["tokenizer"] = _tokenizer(found)
     facts["weights"] = _weights_by_class(found["tensors"])
@@ -88,6 +90,8 @@ def _tokenizer(found: dict[str, Any]) -> str:
     n_vocab = found["n_vocab"]
     if holds_vocabulary(found["metadata"].get):
         return f"in the file ({n_vocab} tokens)"
+    if found["tokenizer_file"] is not None:
+        return f"{Path(found['tokenizer_file']).name}, beside the weights"
     return TOKENIZERS_BY_SIZE.get(n_vocab, "unknown: name a vocabulary file with --tokenizer")
 
 
