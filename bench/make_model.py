@@ -169,8 +169,10 @@ def quantized_type(name: str, shape: tuple[int, ...], weight_type: str, *, pure:
     like = np.broadcast_to(np.float32(0), shape)
     if pure or weight_type in FLOAT_TYPES:
         return gguf_type(name, like, weight_type, pure)
+    if name == "token_embd.weight" and weight_type == "IQ3_XXS":
+        return "IQ3_S"
     if name == "output.weight":
-        wanted = "Q8_0" if weight_type == "Q8_0" else "Q6_K"
+        wanted = {"Q8_0": "Q8_0", "IQ3_XXS": "Q5_K"}.get(weight_type, "Q6_K")
         return wanted if rows_fit(wanted, like) else "Q8_0"
     kept = any(part in name for part in ("time_mix_a", "time_mix_v", "time_mix_g"))
     is_kept_low_rank = kept and name.rpartition(".")[0][-1] in "12"

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from math import prod, sqrt
 from typing import Any
 
 import numpy as np
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, quants
 from numpy.typing import NDArray
 
 Bytes = NDArray[np.uint8]
@@ -48,6 +49,33 @@ class Blocks:
 
 def _put_fp16(out: Bytes, at: int, values: NDArray[np.float64]) -> None:
     out[:, at : at + 2] = values.astype("<f2").view(np.uint8).reshape(-1, 2)
+
+
+@dataclass(frozen=True)
+class MeasuredBlocks:
+    """Blocks whose codes meet scales inside the block, or a table: how far weights are spread under
+    a scale of 1 is measured."""
+
+    type_name: str
+    scale_at: int = 0
+    minimum_at: int | None = None  # of what is taken off, times codes like those of scales
+    middle_code: float = 0.0
+
+    def __call__(self, out: Bytes, std: float, rng: np.random.Generator) -> None:
+        self._blocks(_std_of_scale_one(self))(out, std, rng)
+
+    def _blocks(self, code_std: float) -> Blocks:
+        return Blocks(self.scale_at, code_std, self.minimum_at, -self.middle_code)
+
+
+@cache
+def _std_of_scale_one(blocks: MeasuredBlocks) -> float:
+    kind = GGMLQuantizationType[blocks.type_name]
+    out = np.random.default_rng(1).integers(0, 256, (4096, GGML_QUANT_SIZES[kind][1]), np.uint8)
+    _put_fp16(out, blocks.scale_at, np.ones(len(out)))
+    if blocks.minimum_at is not None:
+        _put_fp16(out, blocks.minimum_at, np.full(len(out), blocks.middle_code))
+    return float(quants.dequantize(out, kind).std())
 
 
 def _fill_q8_0(out: Bytes, std: float, rng: np.random.Generator) -> None:
@@ -85,6 +113,14 @@ FILL: dict[str, Fill] = {
     "Q8_0": _fill_q8_0,
     # Its 16 int8 sub-scales are random bytes like the codes.
     "Q6_K": Blocks(scale_at=208, code_std=uniform_std(64) * uniform_std(256)),
+    "Q2_K": MeasuredBlocks("Q2_K", scale_at=80, minimum_at=82, middle_code=1.5),
+    "Q3_K": MeasuredBlocks("Q3_K", scale_at=108),
+    "Q4_K": MeasuredBlocks("Q4_K", minimum_at=2, middle_code=7.5),
+    "Q5_K": MeasuredBlocks("Q5_K", minimum_at=2, middle_code=15.5),
+    "IQ4_NL": MeasuredBlocks("IQ4_NL"),
+    "IQ4_XS": MeasuredBlocks("IQ4_XS"),
+    "IQ3_XXS": MeasuredBlocks("IQ3_XXS"),
+    "IQ3_S": MeasuredBlocks("IQ3_S"),
 }
 
 

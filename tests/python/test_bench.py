@@ -139,6 +139,7 @@ def test_float32_weights_are_bf16_inside():
 @pytest.mark.parametrize(("version", "weight_type"), [
     ("4", "Q5_1"), ("5.2", "Q8_0"), ("6", "Q4_0"), ("6", "BF16"),
     ("7", "Q4_0"), ("7", "Q5_1"), ("7", "Q8_0"), ("7", "Q6_K"), ("7", "F16"),
+    ("5.2", "Q2_K"), ("7", "Q4_K"), ("7", "IQ4_NL"), ("7", "IQ3_XXS"),
 ])  # fmt: skip
 def test_a_made_model_computes_sane_logits(version, weight_type, pure, tmp_path):
     path = tmp_path / ("model.gguf" if version in "67" else "model.bin")

@@ -43,6 +43,9 @@ CASES = [
     Case("6", "gguf", "Q8_0", NARROW, (("rescale_every", 2),)),
     Case("7", "gguf", "Q5_0"),
     Case("7", "gguf", "Q6_K", NARROW_256),
+    Case("5.1", "bin", "Q2_K", NARROW_256),
+    Case("7", "gguf", "Q4_K", NARROW_256),
+    Case("6", "gguf", "IQ3_S", NARROW_256),
     Case("7", "gguf", "BF16"),
 ]
 # The widths of released models, in two layers: blocks do not divide F evenly among threads, and

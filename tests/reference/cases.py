@@ -13,15 +13,25 @@ from tests.reference import rwkv_numpy
 from tests.reference.checkpoints import VERSIONS, Checkpoint, Sizes
 from tests.reference.layouts import Tensor
 from tests.reference.readers import read_model
-from tests.reference.writers import FLOAT_TYPES, gguf_quantize, write_bin, write_gguf
+from tests.reference.writers import (
+    BIN_CODES,
+    FLOAT_TYPES,
+    gguf_quantize,
+    write_bin,
+    write_gguf,
+)
 
-BLOCK_TYPES = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q6_K")
+QUANTIZED_BY_GGUF = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0")
+# Blocks of 256 weights, but for those of IQ4_NL.
+K_TYPES = ("Q6_K", "Q2_K", "Q3_K", "Q4_K", "Q5_K")
+IQ_TYPES = ("IQ4_NL", "IQ4_XS", "IQ3_XXS", "IQ3_S")
+BLOCK_TYPES = QUANTIZED_BY_GGUF + K_TYPES + IQ_TYPES
 GGUF_VERSIONS = ("6", "7")
 
 # No multiple of 16 outputs in the head; F is no multiple of C in one and is 3 C in the other.
 NARROW = Sizes(n_embd=128, head_size=64, n_ffn=448)
 WIDE = Sizes(n_embd=256, head_size=32, n_ffn=768)
-# Q6_K has blocks of 256: here every matrix but the low-rank ones has such rows.
+# For blocks of 256: here every matrix but the low-rank ones has such rows.
 NARROW_256 = Sizes(n_embd=256, head_size=64, n_ffn=512)
 WIDE_256 = Sizes(n_embd=512, head_size=32, n_ffn=768)
 
@@ -29,15 +39,17 @@ TOKENS = [0, 132, 7, 7, 64, 3, 131, 17, 90, 45, 2, 111, 56, 78, 23, 5, 99, 1, 40
 
 
 def native_quantize(type_name: str, rows: Tensor) -> bytes:
-    """The engine's own quantizer: fast, and it knows Q6_K."""
+    """The engine's own quantizer: fast, and it knows K and IQ types."""
     from rwkvcpp import _core
 
     return _core.quantize(type_name, rows.reshape(-1, rows.shape[-1]))
 
 
 def quantize(type_name: str, rows: Tensor) -> bytes:
-    """With the gguf package; with the engine where that is slow, and for Q6_K, which it lacks."""
-    is_native = type_name == "Q6_K" or (type_name in BLOCK_TYPES and rows.size > 2**20)
+    """With the gguf package; with the engine where that is slow, or lacks the type."""
+    is_native = type_name in K_TYPES + IQ_TYPES or (
+        type_name in QUANTIZED_BY_GGUF and rows.size > 2**20
+    )
     return (native_quantize if is_native else gguf_quantize)(type_name, rows)
 
 
@@ -87,12 +99,12 @@ def expected(path: Path, tokens: list[int] = TOKENS) -> Expected:
 
 
 def _both_sizes(weight_type: str) -> tuple[Sizes, Sizes]:
-    return (NARROW_256, WIDE_256) if weight_type == "Q6_K" else (NARROW, WIDE)
+    return (NARROW_256, WIDE_256) if weight_type in K_TYPES + IQ_TYPES else (NARROW, WIDE)
 
 
 def _containers(version: str, weight_type: str) -> list[str]:
-    """rwkv.cpp's format has no BF16; llama.cpp knows no RWKV before 6."""
-    bin_holds_it = ["bin"] if weight_type != "BF16" else []
+    """rwkv.cpp's format has no BF16 and no IQ types; llama.cpp knows no RWKV before 6."""
+    bin_holds_it = ["bin"] if weight_type in BIN_CODES else []
     return bin_holds_it + (["gguf"] if version in GGUF_VERSIONS else [])
 
 
@@ -111,6 +123,8 @@ SPECIAL_CASES = [
     Case("6", "gguf", "Q5_1", NARROW, (("fused_lerps", False), ("rescale_every", 1))),
     Case("7", "gguf", "Q4_0", NARROW_256, (("head_type", "Q6_K"),)),
     Case("6", "gguf", "Q5_0", NARROW_256, (("head_type", "Q6_K"),)),
+    Case("7", "gguf", "Q4_K", NARROW_256, (("head_type", "Q6_K"),)),
+    Case("7", "gguf", "IQ3_XXS", NARROW_256, (("head_type", "Q5_K"),)),
     Case("4", "bin", "Q5_1", NARROW, (("base", "F16"),)),
     Case("7", "bin", "Q4_1", NARROW, (("base", "F16"),)),
     Case("5.2", "bin", "Q4_0", NARROW, (("every_matrix", True),)),

@@ -33,6 +33,10 @@ BIN_CODES = {
     "Q5_0": 7,
     "Q5_1": 8,
     "Q8_0": 9,
+    "Q2_K": 11,
+    "Q3_K": 12,
+    "Q4_K": 13,
+    "Q5_K": 14,
     "Q6_K": 15,
 }
 FILE_TYPES = {
@@ -43,13 +47,21 @@ FILE_TYPES = {
     "Q8_0": 7,
     "Q5_0": 8,
     "Q5_1": 9,
+    "Q2_K": 10,
+    "Q3_K": 12,
+    "Q4_K": 15,
+    "Q5_K": 17,
     "Q6_K": 18,
+    "IQ3_XXS": 23,
+    "IQ4_NL": 25,
+    "IQ3_S": 26,
+    "IQ4_XS": 30,
     "BF16": 32,
 }
 
 
 def gguf_quantize(type_name: str, rows: Tensor) -> bytes:
-    """With the gguf package's quantizers: every type but Q6_K."""
+    """With the gguf package's quantizers, which make no K or IQ type."""
     kind = gguf.GGMLQuantizationType[type_name]
     return gguf.quants.quantize(np.ascontiguousarray(rows, np.float32), kind).tobytes()
 

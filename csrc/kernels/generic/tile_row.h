@@ -22,6 +22,7 @@ template <class Tile>
 void prefetch_after(const Tile* tile) noexcept {
   constexpr std::size_t kDistance = 4096, kLine = 64;  // bytes
   const auto* ahead = reinterpret_cast<const std::uint8_t*>(tile) + kDistance;
+#pragma GCC unroll 8
   for (std::size_t i = 0; i < sizeof(Tile); i += kLine) __builtin_prefetch(ahead + i);
 }
 
