@@ -126,6 +126,15 @@ def test_weights_come_back_byte_for_byte_through_any_containers(tmp_path_factory
     assert open_checkpoint(end).version == version
 
 
+def test_bits_that_are_no_number_come_back_too(source, tmp_path):
+    """A signalling NaN would not survive the way through float32."""
+    start = source("7", "BF16")
+    nan = b"\x81\x7f"
+    start.write_bytes(start.read_bytes()[:-2] + nan)  # the last weight of head.weight, the last
+    end = convert(convert(start, tmp_path / "a.gguf").path, tmp_path / "b.safetensors").path
+    assert contents(end)["head.weight"][2].endswith(nan)
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_container_of_the_same_weights_gives_the_same_logits(version, source, tmp_path):
     start = source(version, "F32")
@@ -566,14 +575,17 @@ def test_the_input_is_never_overwritten(source, tmp_path):
 
 
 def test_an_initial_state_is_not_lost_in_silence(tmp_path):
-    shape = (2, 32, 32)
-    state = {f"blocks.{i}.att.time_state": np.ones(shape, np.float32) for i in range(2)}
-    start = write_safetensors(tmp_path / "a.safetensors", {**weights("7"), **state}, "F32")
+    state = np.random.default_rng(7).normal(size=(2, 32, 32)).astype(np.float16)
+    tensors = {**weights("6"), **{f"blocks.{i}.att.time_state": state + i for i in range(2)}}
+    start = write_safetensors(tmp_path / "a.safetensors", tensors, "F16")
     for name in ("b.gguf", "b.bin"):
         with pytest.raises(UnsupportedError, match=r"has an initial state \(blocks\.0"):
             convert(start, tmp_path / name)
-    end = convert(start, tmp_path / "b.safetensors").path
-    assert contents(end) == contents(start)
+    there = convert(start, tmp_path / "b.st").path
+    assert contents(convert(there, tmp_path / "c.safetensors").path) == contents(start)
+    library = pytest.importorskip("safetensors.numpy", reason="needs the extra [files]")
+    turned = library.load_file(there)["blocks.0.att.time_state"]  # web-rwkv's [head][key][value]
+    assert np.array_equal(turned, state.swapaxes(1, 2))
 
 
 def test_a_tensor_without_a_name_in_gguf_is_named(tmp_path):

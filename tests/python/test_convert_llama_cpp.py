@@ -34,22 +34,24 @@ TOLERANCES = {"f32": 1e-5, "f16": 2e-3, "bf16": 16e-3}
 
 
 @cache
-def llama_python() -> str | None:
+def has_llama_cpp(python: str) -> bool:
+    return subprocess.run([python, "-c", "import llama_cpp"], capture_output=True).returncode == 0
+
+
+def llama_python() -> str:
     """An interpreter that has llama_cpp."""
     python = os.environ.get("RWKVCPP_LLAMA_PYTHON", sys.executable)
-    probe = subprocess.run([python, "-c", "import llama_cpp"], capture_output=True)
-    return python if probe.returncode == 0 else None
+    if not has_llama_cpp(python):
+        pytest.skip("needs llama-cpp-python, here or where RWKVCPP_LLAMA_PYTHON says")
+    return python
 
 
 def llama_logits(model: Path, tokens: list[int], n_vocab: int) -> NDArray[np.float32]:
     """[tokens, n_vocab], by the worker that the benchmarks use."""
-    python = llama_python()
-    if python is None:
-        pytest.skip("needs llama-cpp-python, here or where RWKVCPP_LLAMA_PYTHON says")
     out = model.with_suffix(".logits")
     request: list[Any] = ["write_logits", [tokens], str(out)]
     done = subprocess.run(
-        [python, str(WORKER), "llama.cpp", str(model), "1"],
+        [llama_python(), str(WORKER), "llama.cpp", str(model), "1"],
         input=json.dumps(request), capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -95,3 +97,32 @@ def test_llama_cpp_agrees_on_the_stories(type, shared, tmp_path):
     ).path
     tokens = rwkvcpp.Model(model).tokenizer.encode("Once upon a time there was a fox.")
     assert_llama_cpp_agrees(model, type, tokens, 4096)
+
+
+# ---- vocabularies ----------------------------------------------------------------------------
+
+TOKENIZE = """
+import json, sys
+from llama_cpp import Llama
+
+model = Llama(sys.argv[1], vocab_only=True, verbose=False)
+print(json.dumps(model.tokenize(sys.argv[2].encode(), add_bos=False, special=False)))
+"""
+
+TEXT = "The Eiffel\ttower  is 'in' \"Paris\"\n\n\n    def f(x):\\n\n你好 é 😀 it's 1234567   ...\n"
+
+
+@pytest.mark.parametrize(
+    ("n_vocab", "file"), [(65536, "rwkv_vocab_v20230424.txt"), (50304, "20B_tokenizer.json")]
+)
+def test_llama_cpp_cuts_text_as_we_do(n_vocab, file, shared, tmp_path):
+    python = llama_python()
+    sizes = Sizes(**{**vars(NARROW), "n_layer": 1, "n_vocab": n_vocab})
+    write_bin(tmp_path / "source.bin", Checkpoint("7", sizes), "F16")
+    model = convert(
+        tmp_path / "source.bin", tmp_path / "model.gguf", tokenizer=shared / "vocab" / file
+    ).path
+    command = [python, "-c", TOKENIZE, str(model), TEXT]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == rwkvcpp.Model(model).tokenizer.encode(TEXT)

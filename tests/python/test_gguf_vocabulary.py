@@ -15,7 +15,7 @@ from rwkvcpp.gguf_vocabulary import read_vocabulary, vocabulary_fields
 from rwkvcpp.tokenizer import byte_tokenizer, load_tokenizer, world_tokenizer
 
 TEXT = (
-    "The Eiffel\ttower  is 'in' \"Paris\"\n\n\n    def f(x):\\n\r\n你好 é 😀 "
+    "The Eiffel\ttower  is 'in' \"Paris\"\n\n\n    def f(x):\\n\r\n你好 é e\u0301 😀 "
     "<s> [PAD9] <|endoftext|>"
 )
 
