@@ -120,6 +120,7 @@ def plan(checkpoint: Checkpoint, options: Options) -> Plan:
             file.write(bytes(-file.tell() % gguf.GGUF_DEFAULT_ALIGNMENT))
 
     return Plan(
+        source=checkpoint.path,
         begin=begin,
         entries=entries,
         alignment=gguf.GGUF_DEFAULT_ALIGNMENT,

@@ -53,6 +53,7 @@ def no_header(_: Entry) -> bytes:
 class Plan:
     """A file, from its first byte to its last."""
 
+    source: Path  # of the checkpoint
     begin: Callable[[Path], None]  # writes what comes before the tensors
     entries: Sequence[Entry]  # in the order of the file
     header: Callable[[Entry], bytes] = no_header  # of each tensor, right before it
@@ -97,12 +98,20 @@ def write(plan: Plan, path: Path, progress: Progress | None = None) -> None:
     with path.open("ab") as file:
         for entry in plan.entries:
             file.write(plan.header(entry))
-            for piece in entry.pieces(plan.advice):
+            for piece in _pieces(plan, entry):
                 file.write(piece)
                 done += len(piece)
                 if progress is not None:
                     progress(done, total)
             _pad(file, plan.alignment)
+
+
+def _pieces(plan: Plan, entry: Entry) -> Iterator[bytes]:
+    """The entry knows which tensor cannot be written, the plan whose it is."""
+    try:
+        yield from entry.pieces(plan.advice)
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{plan.source}: {error}") from error
 
 
 def _pad(file: BinaryIO, alignment: int) -> None:

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rwkvcpp import _core
-from rwkvcpp.checkpoints.tensor import FLOAT_TYPES, encode
 from rwkvcpp.errors import UnsupportedError
 
 # From here on a finite value becomes infinite. Halfway from the largest finite number to the next
@@ -20,8 +19,6 @@ def rounded(values: NDArray[np.float32], type_name: str, tensor: str, advice: st
     advice: what to do then, as the end of a sentence.
     """
     _check_range(values, type_name, tensor, advice)
-    if type_name in FLOAT_TYPES:
-        return encode(type_name, values).tobytes()
     return _core.quantize(type_name, values.reshape(-1, values.shape[-1]))
 
 

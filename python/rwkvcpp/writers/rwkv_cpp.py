@@ -135,6 +135,7 @@ def plan(checkpoint: Checkpoint, options: Options) -> Plan:
     _check_types(checkpoint, entries)
     header = _file_header(checkpoint, entries)
     return Plan(
+        source=checkpoint.path,
         begin=lambda path: _begin(path, header),
         entries=entries,
         header=_tensor_header,

@@ -25,14 +25,19 @@ def plan(checkpoint: Checkpoint, options: Options) -> Plan:
         for tensor in checkpoint.tensors.values()
     ]
     check_blocks_stay(checkpoint, entries)
-    return safetensors_plan(entries, advice=": use --type bf16")
+    return safetensors_plan(checkpoint, entries, advice=": use --type bf16")
 
 
-def safetensors_plan(entries: Sequence[Entry], *, advice: str) -> Plan:
+def safetensors_plan(checkpoint: Checkpoint, entries: Sequence[Entry], *, advice: str) -> Plan:
     """A file of `entries`, the wider types first, so that each lies at a multiple of its width."""
     ordered = sorted(entries, key=lambda entry: -WIDTHS[entry.type])
     header = _header(ordered)
-    return Plan(begin=lambda path: _begin(path, header), entries=ordered, advice=advice)
+    return Plan(
+        source=checkpoint.path,
+        begin=lambda path: _begin(path, header),
+        entries=ordered,
+        advice=advice,
+    )
 
 
 def _header(entries: Sequence[Entry]) -> bytes:

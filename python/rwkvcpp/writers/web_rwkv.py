@@ -26,7 +26,7 @@ def plan(checkpoint: Checkpoint, options: Options) -> Plan:
         raise UnsupportedError(f"{checkpoint.path}: is RWKV-5.0, which web-rwkv cannot run")
     entries = [Entry(_stored(checkpoint, t), "F16") for t in checkpoint.tensors.values()]
     check_blocks_stay(checkpoint, entries)
-    return safetensors_plan(entries, advice=", the only type of these files")
+    return safetensors_plan(checkpoint, entries, advice=", the only type of these files")
 
 
 def _stored(checkpoint: Checkpoint, tensor: Tensor) -> Tensor:
