@@ -246,6 +246,28 @@ def test_a_halved_model_comes_out_whole(tmp_path):
     assert contents(end) == contents(start)
 
 
+@pytest.mark.parametrize(
+    ("name", "eps"),
+    [
+        ("tiny-rwkv-4v0-660K-FP32", 64e-5),
+        ("tiny-rwkv-5v1-730K-FP32", 1e-5),
+        ("tiny-rwkv-5v2-730K-FP32", 1e-5),
+        ("tiny-rwkv-6v0-3m-Q5_1", 64e-5),
+        ("tiny-rwkv-7v0-834K-FP16", 64e-5),
+    ],
+)
+def test_trained_bin_files_say_the_same_as_gguf(name, eps, shared, tmp_path):
+    """Decays that were stored after exp() are taken back, to a rounding."""
+    start = shared / "models" / f"{name}.bin"
+    end = convert(start, tmp_path / "a.gguf").path
+    found = []
+    for path in (start, end):
+        model = rwkvcpp.Model(path, activations="float32", group_norm_eps=eps)
+        tokens = model.tokenizer.encode("in the beginning")
+        found.append(model.forward(tokens, model.initial_state(), all_logits=True))
+    assert worst_per_rms(found[1], found[0]) <= FLOAT32_TOLERANCE
+
+
 # ---- rwkv.cpp --------------------------------------------------------------------------------
 
 
