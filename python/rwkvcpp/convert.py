@@ -55,7 +55,7 @@ def convert(
     if lora:
         checkpoint = with_loras(checkpoint, lora, rounded=type is None)
     _check(checkpoint, writer, target, tokenizer)
-    vocabulary, notes = _vocabulary(checkpoint, writer, tokenizer)
+    vocabulary, notes = find_vocabulary(checkpoint, writer, tokenizer)
     options = Options(type=_type_name(type), tokenizer=vocabulary)
     writer.check(target, options)
     plan = writer.plan(checkpoint, options)
@@ -79,7 +79,7 @@ def _check(
     path = checkpoint.path
     if checkpoint.version is None:
         raise UnsupportedError(f"{path}: is no version of RWKV known here")
-    if _is_part_of(target, path):
+    if is_part_of(target, path):
         raise RwkvError(f"{target}: is what is read, expected another name to write to")
     if tokenizer is not None and not writer.holds_vocabulary:
         raise UnsupportedError(
@@ -92,7 +92,7 @@ def _check(
         )
 
 
-def _is_part_of(target: Path, source: Path) -> bool:
+def is_part_of(target: Path, source: Path) -> bool:
     """Whether writing `target` would take away something that `source` consists of."""
     if not target.exists():
         return False
@@ -101,7 +101,7 @@ def _is_part_of(target: Path, source: Path) -> bool:
     return target.samefile(source) or (has_parts and target.resolve().parent == folder.resolve())
 
 
-def _vocabulary(
+def find_vocabulary(
     checkpoint: Checkpoint, writer: Writer, given: PathArgument | None
 ) -> tuple[Tokenizer | None, tuple[str, ...]]:
     """The tokenizer to embed. None where the source's keys can be copied, or with a note."""

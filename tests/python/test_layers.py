@@ -81,13 +81,17 @@ IMPORTS = {
     "convert": {
         "checkpoints", "errors", "gguf_vocabulary", "tokenizer", "whole_file", "writers",
     },
+    "quantization": {
+        "_core", "checkpoints", "convert", "errors", "file_types", "imatrix", "imatrix_file",
+        "quantization", "whole_file", "writers",
+    },
     "__main__": {"cli"},
     "roofs": {"_core", "model"},
     "speed": {"model", "sampling", "state"},
     # "": what anybody can import from rwkvcpp
     "cli": {
-        "", "cli", "convert", "gguf_vocabulary", "imatrix", "imatrix_file", "kl_base",
-        "perplexity", "predictions", "roofs", "speed", "zeros",
+        "", "cli", "convert", "file_types", "gguf_vocabulary", "imatrix", "imatrix_file", "kl_base",
+        "perplexity", "predictions", "quantization", "roofs", "speed", "zeros",
     },
 }  # fmt: skip
 

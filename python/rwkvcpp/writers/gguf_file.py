@@ -17,7 +17,7 @@ from rwkvcpp import _core
 from rwkvcpp.checkpoints.checkpoint import Checkpoint
 from rwkvcpp.checkpoints.tensor import Renamed, Tensor, block_size, transposed
 from rwkvcpp.errors import UnsupportedError
-from rwkvcpp.writers.gguf_metadata import add_fields, architecture, fields
+from rwkvcpp.writers.gguf_metadata import Fields, add_fields, architecture, fields
 from rwkvcpp.writers.layouts import fused, is_low_rank, without_ones
 from rwkvcpp.writers.plan import Entry, Options, Plan, Writer, check_blocks_stay
 
@@ -99,12 +99,22 @@ def _name_says_f32(name: str) -> bool:
 # ---- the file --------------------------------------------------------------------------------
 
 
+def gguf_tensors(checkpoint: Checkpoint) -> Iterator[tuple[str, Tensor]]:
+    """(name in the checkpoint, tensor under its name in GGUF) of all, in the order of the file."""
+    for tensor in tensors(checkpoint):
+        yield tensor.name, _renamed(checkpoint, tensor)
+
+
 def plan(checkpoint: Checkpoint, options: Options) -> Plan:
     """What llama.cpp's own converter would write, the vocabulary among it."""
-    renamed = [_renamed(checkpoint, tensor) for tensor in tensors(checkpoint)]
+    renamed = [tensor for _, tensor in gguf_tensors(checkpoint)]
     entries = [Entry(tensor, stored_type(tensor, options.type)) for tensor in renamed]
     check_blocks_stay(checkpoint, entries)
-    metadata = fields(checkpoint, entries, options.tokenizer)
+    return plan_entries(checkpoint, entries, fields(checkpoint, entries, options.tokenizer))
+
+
+def plan_entries(checkpoint: Checkpoint, entries: Sequence[Entry], metadata: Fields) -> Plan:
+    """A file of these tensors in these types, with these keys."""
 
     def begin(path: Path) -> None:
         writer = gguf.GGUFWriter(path, architecture(checkpoint))

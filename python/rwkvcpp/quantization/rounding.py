@@ -1,0 +1,102 @@
+"""Weights to blocks, some rows at a time on several threads, in the order of the file."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rwkvcpp import _core
+from rwkvcpp.checkpoints.tensor import FLOAT_TYPES, encode
+from rwkvcpp.errors import UnsupportedError
+from rwkvcpp.writers.plan import Entry
+
+Floats = NDArray[np.float32]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+WEIGHTS_AT_ONCE = 2**18  # of a thread: 1 MiB of float32
+MOST = 65504.0  # the largest number that F16 has, and so the scale of a block
+
+
+class Workers:
+    """Threads for the time of a `with`."""
+
+    def __init__(self, threads: int | None) -> None:
+        self.n = _core.default_threads() if threads is None else threads
+        if self.n < 1:
+            raise ValueError(f"threads is {threads}, expected at least 1")
+        self._pool = ThreadPoolExecutor(self.n, thread_name_prefix="quantize")
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Results in the order of `items`; few are kept at a time."""
+        ahead: deque[Future[Result]] = deque()
+        for item in items:
+            ahead.append(self._pool.submit(function, item))
+            if len(ahead) > 2 * self.n:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+@dataclass(frozen=True)
+class Quantized(Entry):
+    """A matrix of a file, rounded while it is written."""
+
+    round_rows: RoundRows
+    workers: Workers = field(compare=False)
+
+    def pieces(self, advice: str) -> Iterator[bytes]:
+        """The bytes of the tensor, some rows at a time."""
+
+        def piece(rows: tuple[int, int]) -> bytes:
+            weights = self.tensor.read_rows(*rows)
+            check_range(weights, self.type, self.tensor.name)
+            return self.round_rows(self.type, weights)
+
+        yield from self.workers.map(piece, row_ranges(self.tensor.shape))
+
+
+RoundRows = Callable[[str, Floats], bytes]  # (type, [rows, inputs])
+
+
+def reference_rounding(importances: Floats | None) -> RoundRows:
+    """As ggml rounds, with these importances of the inputs if there are any."""
+
+    def round_rows(type_name: str, weights: Floats) -> bytes:
+        if type_name in FLOAT_TYPES:
+            return encode(type_name, weights).tobytes()
+        return _core.quantize(type_name, weights, importances)
+
+    return round_rows
+
+
+def row_ranges(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    """The rows of a matrix in pieces for a thread."""
+    n_rows, n_inputs = shape
+    step = max(1, WEIGHTS_AT_ONCE // n_inputs)
+    for begin in range(0, n_rows, step):
+        yield begin, min(begin + step, n_rows)
+
+
+def check_range(weights: Floats, type_name: str, tensor: str) -> None:
+    """UnsupportedError unless every weight is a number that a block can hold."""
+    if type_name in ("F32", "BF16"):
+        return
+    peak = max(float(weights.max()), -float(weights.min()))  # a NaN comes out of both
+    if not peak <= MOST:
+        wrong = weights[~(np.abs(weights) <= MOST)][0]
+        raise UnsupportedError(
+            f"tensor {tensor} holds {wrong:g}, expected at most {MOST:g} for {type_name}"
+        )
