@@ -34,15 +34,13 @@ struct MatmulArgs {
   std::size_t y_stride;  // floats from row to row
 };
 
-/// The inputs of a block that are not zero, for the rows of one panel together, in groups of four
-/// filled up with inputs that are zero. More than 16: all 32, in order.
+/// The inputs of a block that are not zero in any row of a panel; filled up to a multiple of four.
 struct ActiveInputs {
   std::uint8_t n_active;
-  std::uint8_t n_groups;  // 1, 2, 4 or 8
   std::uint8_t index[32];
 };
 
-/// y[r][32 s + lane] = weights of strip s of a panel (quant/columns.h) . x[r], for s in
+/// y[r][128 s + lane] = weights of strip s of a panel (quant/columns.h) . x[r], for s in
 /// [first_strip, end_strip); y points at the first strip's.
 struct ColumnArgs {
   const void* panel;
@@ -52,7 +50,7 @@ struct ColumnArgs {
   std::size_t n_rows;
   float* y;
   std::size_t y_stride;
-  const ActiveInputs* active;        // of every block; null: take all inputs
+  const ActiveInputs* active;        // of every block, for one panel of rows; null: all inputs
   const std::int8_t* active_values;  // [block][row][32] in the order of `index`; for block weights
 };
 

@@ -21,7 +21,10 @@ bool is_packed(const TensorInfo& tensor, const Version& version) {
 
 std::uint64_t packed_bytes(const TensorInfo& tensor) {
   const Format& format = rwkvcpp::format(tensor.type);
-  const std::size_t n_tiles = (tensor.shape[0] + kTileRows - 1) / kTileRows;
+  const bool by_columns = tensor.name.ends_with(".ffn.value.weight") &&
+                          format.columns.pack != nullptr && tensor.shape[1] % kBlock == 0;
+  const std::size_t n_tiles =
+      round_up(tensor.shape[0], by_columns ? kStripRows : kTileRows) / kTileRows;
   return n_tiles * (tensor.shape[1] / format.block_inputs) * format.tile_bytes;
 }
 

@@ -40,7 +40,7 @@ struct Matrix {
 
   std::size_t n_tiles() const noexcept {
     const std::size_t n = (n_out + kTileRows - 1) / kTileRows;
-    return by_columns ? round_up(n, 2) : n;  // of whole strips
+    return by_columns ? round_up(n, kStripRows / kTileRows) : n;  // of whole strips
   }
   std::size_t n_units() const noexcept { return n_in / format->block_inputs; }
   std::size_t bytes() const noexcept { return n_out * format->row_bytes(n_in); }

@@ -38,14 +38,14 @@ enum class WeightType : std::uint8_t {
 };
 inline constexpr std::size_t kWeightTypes = 17;
 
-inline constexpr std::size_t kStripRows = 32;
+inline constexpr std::size_t kStripRows = 128;
 
 /// How a format packs by columns (quant/columns.h), if it does.
 struct ColumnFormat {
   std::size_t scale_bytes = 0;  // of a strip and block
   std::size_t code_bytes = 0;   // of a strip and input
-  /// Puts 32 rows (nullptr: a row of zeros) into strip `strip` of a panel of n_strips; false when
-  /// a float among them is not finite, so that zero inputs may not be left out.
+  /// Puts kStripRows rows (nullptr: a row of zeros) into strip `strip` of a panel of n_strips;
+  /// false when a float among them is not finite, so that zero inputs may not be left out.
   bool (*pack)(const void* const* rows, std::size_t n_blocks, std::size_t n_strips,
                std::size_t strip, void* panel) = nullptr;
 };

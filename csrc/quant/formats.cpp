@@ -116,7 +116,7 @@ bool pack_columns(const void* const* rows, std::size_t n_blocks, std::size_t n_s
                   std::size_t strip, void* panel) {
   bool finite = true;
   for (std::size_t b = 0; b < n_blocks; ++b) {
-    const ColumnBlock<F> out(panel, n_strips, b);
+    const ColumnBlock<F> out(panel, n_blocks, n_strips, b);
     if constexpr (F::kIsFloat) {
       typename F::Block column[kStripRows][kBlock];
       for (std::size_t r = 0; r < kStripRows; ++r) copy_inputs(rows[r], b, kBlock, column[r]);

@@ -47,7 +47,7 @@ struct NibbleCodes {
 
   static constexpr bool kHasColumns = true;
   static constexpr std::size_t kStripScales = kStripRows * (minimum ? 4 : 2);  // bytes a block
-  static constexpr std::size_t kStripBits = fifth_bit ? 4 : 0;                 // an input
+  static constexpr std::size_t kStripBits = fifth_bit ? kStripRows / 8 : 0;    // an input
   static constexpr std::size_t kStripCodes = kStripRows / 2 + kStripBits;
 
   template <class S>
@@ -74,22 +74,21 @@ struct NibbleCodes {
   static typename S::F column_minimums(const std::uint8_t* strip, std::size_t lane) noexcept {
     return S::load_f16(reinterpret_cast<const std::uint16_t*>(strip) + kStripRows + lane);
   }
-  /// The codes of four inputs for S::kLanes rows of each half of a strip.
-  template <class S>
+  /// The codes of four inputs for S::kLanes rows, from `lane` on, of slice k of both lines.
+  template <class S, std::size_t k>
   static void column_codes(const std::uint8_t* const* runs, std::size_t n_strips, std::size_t strip,
                            std::size_t lane, typename S::Bytes& first,
                            typename S::Bytes& last) noexcept {
-    const std::size_t at = strip * kHalfStrip + lane;
-    const auto both = S::interleave4(runs[0] + at, runs[1] + at, runs[2] + at, runs[3] + at);
+    const std::size_t line = strip * kLineRows;
+    const auto both = S::template interleave_slice<k>(runs[0] + line, runs[1] + line,
+                                                      runs[2] + line, runs[3] + line, lane);
     first = S::template field<0>(both, 0x0F);
     last = S::template field<4>(both, 0x0F);
     if constexpr (fifth_bit) {
-      const std::size_t bits = n_strips * kHalfStrip + strip * 4;
-      typename S::Bytes low, high;
-      S::fifth_bits(runs[0] + bits, runs[1] + bits, runs[2] + bits, runs[3] + bits, lane, low,
-                    high);
-      first = S::or_field(first, low);
-      last = S::or_field(last, high);
+      const std::size_t at = n_strips * kLineRows + strip * kStripBits + lane;
+      const auto bits = S::interleave(runs[0] + at, runs[1] + at, runs[2] + at, runs[3] + at);
+      first = S::or_field(first, S::template field<static_cast<int>(k) - 4>(bits, 0x10));
+      last = S::or_field(last, S::template field<static_cast<int>(k)>(bits, 0x10));
     }
   }
   template <class Block>
@@ -108,9 +107,9 @@ struct NibbleCodes {
         nibbles[r] = rows[r].nibbles;
       }
     }
-    pack_column_nibbles(nibbles, out.codes + strip * kHalfStrip, out.run);
+    pack_column_nibbles(nibbles, out.codes + strip * kLineRows, out.run);
     if constexpr (fifth_bit) {
-      pack_column_bits(words, out.codes + n_strips * kHalfStrip + strip * 4, out.run);
+      pack_column_bits(words, out.codes + n_strips * kLineRows + strip * kStripBits, out.run);
     }
   }
 };

@@ -67,13 +67,15 @@ struct Q8_0 {
   static typename S::F column_scales(const std::uint8_t* strip, std::size_t lane) noexcept {
     return S::load_f16(reinterpret_cast<const std::uint16_t*>(strip) + lane);
   }
-  template <class S>
+  template <class S, std::size_t k>
   static void column_codes(const std::uint8_t* const* runs, std::size_t, std::size_t strip,
                            std::size_t lane, typename S::Bytes& first,
                            typename S::Bytes& last) noexcept {
-    const std::size_t at = strip * kStripRows + lane, half = at + kHalfStrip;
-    first = S::interleave4(runs[0] + at, runs[1] + at, runs[2] + at, runs[3] + at);
-    last = S::interleave4(runs[0] + half, runs[1] + half, runs[2] + half, runs[3] + half);
+    const std::size_t one = strip * kStripRows, two = one + kLineRows;
+    first = S::template interleave_slice<k>(runs[0] + one, runs[1] + one, runs[2] + one,
+                                            runs[3] + one, lane);
+    last = S::template interleave_slice<k>(runs[0] + two, runs[1] + two, runs[2] + two,
+                                           runs[3] + two, lane);
   }
   static void pack_strip(const Block (&rows)[kStripRows], std::size_t, std::size_t strip,
                          const ColumnBlock<Q8_0>& out) noexcept {
@@ -81,8 +83,9 @@ struct Q8_0 {
     for (std::size_t r = 0; r < kStripRows; ++r) scales[r] = rows[r].scale;
     for (std::size_t i = 0; i < kBlock; ++i) {
       std::uint8_t* codes = out.codes + i * out.run + strip * kStripCodes;
-      for (std::size_t r = 0; r < kStripRows; ++r) {
-        codes[r] = static_cast<std::uint8_t>(rows[r].codes[i]);
+      for (std::size_t at = 0; at < kStripRows; ++at) {
+        const std::size_t row = at / kLineRows * kLineRows + row_of_byte(at % kLineRows);
+        codes[at] = static_cast<std::uint8_t>(rows[row].codes[i]);
       }
     }
   }

@@ -103,24 +103,18 @@ struct Avx2 {
     return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(load_128(table)), v);
   }
 
-  static Bytes interleave4(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
-                           const std::uint8_t* d) noexcept {
+  static Bytes interleave(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
+                          const std::uint8_t* d) noexcept {
     const __m128i pairs = _mm_unpacklo_epi8(load_64(a), load_64(b));
     const __m128i others = _mm_unpacklo_epi8(load_64(c), load_64(d));
     return _mm256_set_m128i(_mm_unpackhi_epi16(pairs, others), _mm_unpacklo_epi16(pairs, others));
   }
-  static void fifth_bits(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
-                         const std::uint8_t* d, std::size_t lane, Bytes& low,
-                         Bytes& high) noexcept {
-    const __m128i rows = _mm_set_epi32(load_32(d), load_32(c), load_32(b), load_32(a));
-    const __m128i order = _mm_set_epi8(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
-    const __m256i both = _mm256_broadcastsi128_si256(_mm_shuffle_epi8(rows, order));
-    const int k = static_cast<int>(lane / 4);
-    const __m256i right = _mm256_set_epi32(k + 1, k + 1, k + 1, k + 1, k, k, k, k);
-    const __m256i left = _mm256_sub_epi32(_mm256_set1_epi32(4), right);
-    const __m256i bit = _mm256_set1_epi8(0x10);
-    low = _mm256_and_si256(_mm256_sllv_epi32(both, left), bit);
-    high = _mm256_and_si256(_mm256_srlv_epi32(both, right), bit);
+  template <std::size_t k>
+  static Bytes interleave_slice(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
+                                const std::uint8_t* d, std::size_t lane) noexcept {
+    const Bytes first = unpack<k / 2>(load_bytes(a + 4 * lane), load_bytes(b + 4 * lane));
+    const Bytes last = unpack<k / 2>(load_bytes(c + 4 * lane), load_bytes(d + 4 * lane));
+    return k % 2 == 0 ? _mm256_unpacklo_epi16(first, last) : _mm256_unpackhi_epi16(first, last);
   }
   static std::uint32_t nonzero(const std::int8_t* x) noexcept {
     const __m256i zero = _mm256_cmpeq_epi8(load_bytes(x), _mm256_setzero_si256());
@@ -173,6 +167,10 @@ struct Avx2 {
   }
   static __m128i load_128(const void* p) noexcept {
     return _mm_loadu_si128(static_cast<const __m128i*>(p));
+  }
+  template <std::size_t half>
+  static Bytes unpack(Bytes a, Bytes b) noexcept {
+    return half == 0 ? _mm256_unpacklo_epi8(a, b) : _mm256_unpackhi_epi8(a, b);
   }
   static __m256i widen(__m256i pairs) noexcept {
     return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));

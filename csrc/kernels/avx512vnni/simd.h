@@ -126,8 +126,8 @@ struct Avx512Vnni {
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(load_128(table)), v);
   }
 
-  static Bytes interleave4(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
-                           const std::uint8_t* d) noexcept {
+  static Bytes interleave(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
+                          const std::uint8_t* d) noexcept {
     __m512i v = _mm512_castsi128_si512(load_128(a));
     v = _mm512_inserti32x4(v, load_128(b), 1);
     v = _mm512_inserti32x4(v, load_128(c), 2);
@@ -135,15 +135,12 @@ struct Avx512Vnni {
     const __m512i fours = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
     return _mm512_shuffle_epi8(_mm512_permutexvar_epi32(fours, v), _mm512_broadcast_i32x4(order()));
   }
-  static void fifth_bits(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
-                         const std::uint8_t* d, std::size_t, Bytes& low, Bytes& high) noexcept {
-    const __m128i rows = _mm_set_epi32(load_32(d), load_32(c), load_32(b), load_32(a));
-    const __m512i all = _mm512_broadcast_i32x4(_mm_shuffle_epi8(rows, order()));
-    const __m512i right = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
-    const __m512i left = _mm512_sub_epi32(_mm512_set1_epi32(4), right);
-    const __m512i bit = _mm512_set1_epi8(0x10);
-    low = _mm512_and_si512(_mm512_sllv_epi32(all, left), bit);
-    high = _mm512_and_si512(_mm512_srlv_epi32(all, right), bit);
+  template <std::size_t k>
+  static Bytes interleave_slice(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
+                                const std::uint8_t* d, std::size_t) noexcept {
+    const Bytes first = unpack<k / 2>(load_bytes(a), load_bytes(b));
+    const Bytes last = unpack<k / 2>(load_bytes(c), load_bytes(d));
+    return k % 2 == 0 ? _mm512_unpacklo_epi16(first, last) : _mm512_unpackhi_epi16(first, last);
   }
   static std::uint32_t nonzero(const std::int8_t* x) noexcept {
     const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));
@@ -173,13 +170,17 @@ struct Avx512Vnni {
   }
 
  private:
-  static __m128i load_128(const void* p) noexcept {
-    return _mm_loadu_si128(static_cast<const __m128i*>(p));
-  }
   static std::int32_t load_32(const void* p) noexcept {
     std::int32_t four;
     std::memcpy(&four, p, sizeof four);
     return four;
+  }
+  static __m128i load_128(const void* p) noexcept {
+    return _mm_loadu_si128(static_cast<const __m128i*>(p));
+  }
+  template <std::size_t half>
+  static Bytes unpack(Bytes a, Bytes b) noexcept {
+    return half == 0 ? _mm512_unpacklo_epi8(a, b) : _mm512_unpackhi_epi8(a, b);
   }
   /// A 4 x 4 matrix of bytes transposed.
   static __m128i order() noexcept {

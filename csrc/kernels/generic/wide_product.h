@@ -12,9 +12,85 @@
 namespace rwkvcpp::kernels {
 namespace {
 
+/// One block column of two tiles' outputs, decoded, with the arithmetic of a block. Who fills it in
+/// knows the layout of the weights.
+template <class S, class F>
+struct WideBlock {
+  static constexpr std::size_t kTiles = 2;
+  typename S::Bytes codes[kTiles][8];  // signed ones made unsigned
+  typename S::F scales[kTiles], minimums[kTiles];
+  typename S::I sub_scales[kTiles][F::kHalfScales ? 2 : 1], sub_minimums[kTiles];
+
+  void flip_signs() noexcept {
+    if constexpr (F::kSigned) {
+#pragma GCC unroll 8
+      for (std::size_t g = 0; g < 8; ++g) {
+        codes[0][g] = S::flip_signs(codes[0][g]);
+        codes[1][g] = S::flip_signs(codes[1][g]);
+      }
+    }
+  }
+
+  /// Adds the block to sums[r * row_stride + t * tile_stride + lane] of rows r.
+  [[gnu::always_inline]] void add_to(float* sums, std::size_t row_stride, std::size_t tile_stride,
+                                     const ActivationBlock* x, std::size_t rows) const noexcept {
+#pragma GCC unroll 1
+    for (std::size_t r = 0; r < rows; ++r, sums += row_stride) {
+      typename S::I dots[kTiles];
+      dot(x[r], dots);
+      const auto scale = S::set(x[r].scale);
+#pragma GCC unroll 2
+      for (std::size_t t = 0; t < kTiles; ++t) {
+        auto total = S::load(sums + t * tile_stride);
+        total = S::fma(S::mul(S::to_float(dots[t]), scales[t]), scale, total);
+        if constexpr (F::kHasMinimum) {
+          total = add_minimum<S, F>(minimums[t], sub_minimums[t], x[r], total);
+        }
+        S::store(sums + t * tile_stride, total);
+      }
+    }
+  }
+
+ private:
+  static constexpr int kOffset =
+      F::kSigned ? 128 : F::kOffset;  // signed codes: flipped to unsigned
+  static constexpr std::size_t kHalves = F::kHalfScales ? 2 : 1;
+  static constexpr std::size_t kChains = 2 / kHalves;  // of a sum: they halve the wait for it
+
+  /// The exact integer sums of a block, for both tiles.
+  void dot(const ActivationBlock& x, typename S::I (&out)[kTiles]) const noexcept {
+#pragma GCC unroll 2
+    for (std::size_t half = 0; half < kHalves; ++half) {
+      constexpr std::size_t n = 8 / kHalves;
+      typename S::I sums[kTiles][2];
+      sums[0][0] = sums[1][0] = minus_offset(x, half);
+      sums[0][1] = sums[1][1] = S::set_int(0);
+#pragma GCC unroll 8
+      for (std::size_t i = 0; i < n; ++i) {
+        const std::size_t g = half * n + i;
+        const auto four = S::broadcast4(x.values + 4 * g);
+        sums[0][i % kChains] = S::dot4(sums[0][i % kChains], codes[0][g], four);
+        sums[1][i % kChains] = S::dot4(sums[1][i % kChains], codes[1][g], four);
+      }
+#pragma GCC unroll 2
+      for (std::size_t t = 0; t < kTiles; ++t) {
+        auto sum = kChains > 1 ? S::add(sums[t][0], sums[t][1]) : sums[t][0];
+        if constexpr (F::kHalfScales) sum = S::mul(sum, sub_scales[t][half]);
+        out[t] = half == 0 ? sum : S::add(out[t], sum);
+      }
+    }
+  }
+
+  static typename S::I minus_offset(const ActivationBlock& x, std::size_t half) noexcept {
+    if constexpr (kOffset == 0) return S::set_int(0);
+    return S::set_int(-kOffset * (F::kHalfScales ? x.half_sum[half] : x.sum));
+  }
+};
+
 template <class S, class F>
 struct WideIntegerProduct {
-  static constexpr std::size_t kTiles = 2;
+  using Block = WideBlock<S, F>;
+  static constexpr std::size_t kTiles = Block::kTiles;
 
   template <std::size_t rows, std::size_t panels>
   static void tile_rows(const MatmulArgs& a, std::size_t tile, std::size_t row) noexcept {
@@ -28,9 +104,13 @@ struct WideIntegerProduct {
       prefetch_after(first + unit);
       prefetch_after(second + unit);
       for (std::size_t sub = 0; sub < F::kSubBlocks; ++sub, x += rows) {
-        const Block block(first[unit], second[unit], sub);
+        Block block;
+        load(first[unit], sub, 0, block);
+        load(second[unit], sub, 1, block);
+        block.flip_signs();
         for (std::size_t p = 0; p < panels; ++p) {
-          block.template add_to<rows>(sums + p * rows, x + p * rows * n_blocks);
+          block.add_to(sums[p * rows][0], kTiles * kTileRows, kTileRows, x + p * rows * n_blocks,
+                       rows);
         }
       }
     }
@@ -40,86 +120,17 @@ struct WideIntegerProduct {
   }
 
  private:
-  static constexpr int kOffset =
-      F::kSigned ? 128 : F::kOffset;  // signed codes: flipped to unsigned
-  static constexpr std::size_t kHalves = F::kHalfScales ? 2 : 1;
-  static constexpr std::size_t kChains = 2 / kHalves;  // of a sum: they halve the wait for it
-  using Floats = float[kTiles][kTileRows];
-
-  /// One block column of both tiles, decoded.
-  struct Block {
-    typename S::Bytes codes[kTiles][8];
-    typename S::F scales[kTiles], minimums[kTiles];
-    typename S::I sub_scales[kTiles][kHalves], sub_minimums[kTiles];
-
-    Block(const typename F::Tile& first, const typename F::Tile& second, std::size_t sub) noexcept {
-      load(first, sub, 0);
-      load(second, sub, 1);
+  [[gnu::always_inline]] static void load(const typename F::Tile& tile, std::size_t sub,
+                                          std::size_t t, Block& block) noexcept {
+    F::template codes<S>(tile, sub, 0, block.codes[t]);
+    block.scales[t] = F::template scales<S>(tile, sub, 0);
+    if constexpr (F::kHasMinimum) block.minimums[t] = F::template minimums<S>(tile, sub, 0);
+    if constexpr (F::kHalfScales) {
+      block.sub_scales[t][0] = F::template sub_scales<S>(tile, sub, 0, 0);
+      block.sub_scales[t][1] = F::template sub_scales<S>(tile, sub, 1, 0);
+      if constexpr (F::kHasMinimum) block.sub_minimums[t] = sub_minimum_pairs<S, F>(tile, sub, 0);
     }
-
-    void load(const typename F::Tile& tile, std::size_t sub, std::size_t t) noexcept {
-      F::template codes<S>(tile, sub, 0, codes[t]);
-      scales[t] = F::template scales<S>(tile, sub, 0);
-      if constexpr (F::kHasMinimum) minimums[t] = F::template minimums<S>(tile, sub, 0);
-      if constexpr (F::kSigned) {
-#pragma GCC unroll 8
-        for (auto& four : codes[t]) four = S::flip_signs(four);
-      }
-      if constexpr (F::kHalfScales) {
-        sub_scales[t][0] = F::template sub_scales<S>(tile, sub, 0, 0);
-        sub_scales[t][1] = F::template sub_scales<S>(tile, sub, 1, 0);
-        if constexpr (F::kHasMinimum) sub_minimums[t] = sub_minimum_pairs<S, F>(tile, sub, 0);
-      }
-    }
-
-    template <std::size_t rows>
-    void add_to(Floats* sums, const ActivationBlock* x) const noexcept {
-#pragma GCC unroll 1
-      for (std::size_t r = 0; r < rows; ++r) {
-        typename S::I dots[kTiles];
-        dot(x[r], dots);
-        const auto scale = S::set(x[r].scale);
-#pragma GCC unroll 2
-        for (std::size_t t = 0; t < kTiles; ++t) {
-          auto total = S::load(sums[r][t]);
-          total = S::fma(S::mul(S::to_float(dots[t]), scales[t]), scale, total);
-          if constexpr (F::kHasMinimum) {
-            total = add_minimum<S, F>(minimums[t], sub_minimums[t], x[r], total);
-          }
-          S::store(sums[r][t], total);
-        }
-      }
-    }
-
-    /// The exact integer sums of a block, for both tiles.
-    void dot(const ActivationBlock& x, typename S::I (&out)[kTiles]) const noexcept {
-#pragma GCC unroll 2
-      for (std::size_t half = 0; half < kHalves; ++half) {
-        constexpr std::size_t n = 8 / kHalves;
-        typename S::I sums[kTiles][2];
-        sums[0][0] = sums[1][0] = minus_offset(x, half);
-        sums[0][1] = sums[1][1] = S::set_int(0);
-#pragma GCC unroll 8
-        for (std::size_t i = 0; i < n; ++i) {
-          const std::size_t g = half * n + i;
-          const auto four = S::broadcast4(x.values + 4 * g);
-          sums[0][i % kChains] = S::dot4(sums[0][i % kChains], codes[0][g], four);
-          sums[1][i % kChains] = S::dot4(sums[1][i % kChains], codes[1][g], four);
-        }
-#pragma GCC unroll 2
-        for (std::size_t t = 0; t < kTiles; ++t) {
-          auto sum = kChains > 1 ? S::add(sums[t][0], sums[t][1]) : sums[t][0];
-          if constexpr (F::kHalfScales) sum = S::mul(sum, sub_scales[t][half]);
-          out[t] = half == 0 ? sum : S::add(out[t], sum);
-        }
-      }
-    }
-
-    static typename S::I minus_offset(const ActivationBlock& x, std::size_t half) noexcept {
-      if constexpr (kOffset == 0) return S::set_int(0);
-      return S::set_int(-kOffset * (F::kHalfScales ? x.half_sum[half] : x.sum));
-    }
-  };
+  }
 };
 
 }  // namespace

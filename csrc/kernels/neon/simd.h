@@ -89,20 +89,18 @@ struct Neon {
     return vqtbl1q_u8(vreinterpretq_u8_s8(vld1q_s8(table)), v);
   }
 
-  static Bytes interleave4(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
-                           const std::uint8_t* d) noexcept {
+  static Bytes interleave(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
+                          const std::uint8_t* d) noexcept {
     const std::uint32_t words[] = {load_32(a), load_32(b), load_32(c), load_32(d)};
     constexpr std::uint8_t order[] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
     return vqtbl1q_u8(vreinterpretq_u8_u32(vld1q_u32(words)), vld1q_u8(order));
   }
-  static void fifth_bits(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
-                         const std::uint8_t* d, std::size_t lane, Bytes& low,
-                         Bytes& high) noexcept {
-    const Bytes rows = interleave4(a, b, c, d);
-    const auto k = static_cast<std::int8_t>(lane / 4);
-    const Bytes bit = vdupq_n_u8(0x10);
-    low = vandq_u8(vshlq_u8(rows, vdupq_n_s8(static_cast<std::int8_t>(4 - k))), bit);
-    high = vandq_u8(vshlq_u8(rows, vdupq_n_s8(static_cast<std::int8_t>(-k))), bit);
+  template <std::size_t k>
+  static Bytes interleave_slice(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
+                                const std::uint8_t* d, std::size_t lane) noexcept {
+    const uint16x8_t first = unpack<k / 2>(load_bytes(a + 4 * lane), load_bytes(b + 4 * lane));
+    const uint16x8_t last = unpack<k / 2>(load_bytes(c + 4 * lane), load_bytes(d + 4 * lane));
+    return vreinterpretq_u8_u16(k % 2 == 0 ? vzip1q_u16(first, last) : vzip2q_u16(first, last));
   }
   static std::uint32_t nonzero(const std::int8_t* x) noexcept {
     constexpr std::uint8_t bits[] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
@@ -143,6 +141,10 @@ struct Neon {
   }
 
  private:
+  template <std::size_t half>
+  static uint16x8_t unpack(Bytes a, Bytes b) noexcept {
+    return vreinterpretq_u16_u8(half == 0 ? vzip1q_u8(a, b) : vzip2q_u8(a, b));
+  }
   static std::uint32_t load_32(const void* p) noexcept {
     std::uint32_t four;
     std::memcpy(&four, p, sizeof four);

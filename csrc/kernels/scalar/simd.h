@@ -93,20 +93,17 @@ struct Scalar {
   }
 
   /// Byte 4 r + i of the result: byte r of input i.
-  static Bytes interleave4(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
-                           const std::uint8_t* d) noexcept {
+  static Bytes interleave(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
+                          const std::uint8_t* d) noexcept {
     return static_cast<Bytes>(*a) | static_cast<Bytes>(*b) << 8 | static_cast<Bytes>(*c) << 16 |
            static_cast<Bytes>(*d) << 24;
   }
-  /// The fifth bits (quant/columns.h) of four inputs, at bit 4, for the rows from `lane` on of
-  /// each half of a strip.
-  static void fifth_bits(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
-                         const std::uint8_t* d, std::size_t lane, Bytes& low,
-                         Bytes& high) noexcept {
-    const std::size_t q = lane % 4, k = lane / 4;
-    const Bytes bytes = interleave4(a + q, b + q, c + q, d + q);
-    low = (bytes >> k & 0x01010101u) << 4;
-    high = bytes >> k & 0x10101010u;
+  /// The same for the rows of slice k, from `lane` on, of lines (quant/columns.h).
+  template <std::size_t k>
+  static Bytes interleave_slice(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
+                                const std::uint8_t* d, std::size_t lane) noexcept {
+    const std::size_t at = 16 * (lane / 4) + 4 * k + lane % 4;
+    return interleave(a + at, b + at, c + at, d + at);
   }
   /// Bit i: x[i] is not zero, for 32 bytes.
   static std::uint32_t nonzero(const std::int8_t* x) noexcept {

@@ -5,6 +5,7 @@
 #include "ops/cpu/cpu_ops.h"
 #include "ops/cpu/packed_matrix.h"
 #include "ops/cpu/scratch.h"
+#include "quant/columns.h"
 
 namespace rwkvcpp {
 namespace {
@@ -16,32 +17,28 @@ constexpr std::size_t kManyRows = 16;
 constexpr std::size_t kTilesOfManyRows = 4;   // meet each panel of rows while it is in cache
 constexpr std::size_t kWorthSharing = 32768;  // floats to quantize
 
-constexpr int kFairPieces = 4;            // by columns: pieces for each thread, at least
-constexpr std::size_t kSkippingRows = 4;  // at most: their active inputs are united
+constexpr std::size_t kSkippingRows = 2;  // at most: their active inputs are united
 constexpr double kWorthSkipping = 0.5;    // share of inputs that are not zero, or fewer
-}  // namespace
+constexpr std::size_t kRowsOfRuns = 8;    // by columns, whole runs for so many rows at most
+constexpr std::size_t kStripsOfManyRows = 2;
 
 /// Tiles per piece: small enough to share out fairly, large enough to be worth taking,
-/// and as many as kernels take together. By columns, runs as long as sharing out allows.
-std::size_t CpuOps::tiles_per_piece(const Matrix& weight, std::size_t n_rows) const noexcept {
+/// and as many as kernels take together.
+std::size_t tiles_per_piece(const Matrix& weight, std::size_t n_rows) noexcept {
   if (!weight.tiles) return 1;  // mapped: each worker's scratch holds one packed tile row
   if (n_rows >= kManyRows) return kTilesOfManyRows;
-  if (weight.by_columns) {
-    std::size_t tiles = 2 * kPanelStrips;
-    const auto n_fair = static_cast<std::size_t>(kFairPieces * pool_.n_threads());
-    while (tiles > kTilesOfManyRows && weight.n_tiles() < tiles * n_fair) tiles /= 2;
-    return tiles;
-  }
   const std::size_t by_bytes = kPieceBytes / std::max<std::size_t>(1, tile_row_bytes(weight));
   return std::clamp<std::size_t>(by_bytes / kTilesTogether * kTilesTogether, kTilesTogether,
                                  kMaxTiles);
 }
 
+}  // namespace
+
 void CpuOps::reserve(std::size_t max_rows, std::size_t max_group_inputs, std::size_t shift_width) {
   workers_.clear();
   for (int i = 0; i < pool_.n_threads(); ++i) {
     const std::size_t outputs =
-        kTileRows * std::max(kTilesOfManyRows * max_rows, kMaxTiles * kManyRows);
+        kTileRows * std::max(kPanelRows / kTileRows * max_rows, kMaxTiles * kManyRows);
     workers_.push_back({AlignedBuffer(outputs * sizeof(float)), AlignedBuffer(largest_tile_row_),
                         AlignedBuffer(table_.max_rows * shift_width * sizeof(float))});
   }
@@ -169,13 +166,32 @@ void CpuOps::add_squares(const Product& p) {
   squares.n_rows += p.x.rows.n_rows;
 }
 
+/// By columns, the runs of whole panels, or of as many parts as there are threads; for more rows
+/// what of their sums stays in cache.
+std::size_t CpuOps::strips_per_piece(const Matrix& weight, std::size_t n_rows) const noexcept {
+  if (n_rows > kRowsOfRuns) return kStripsOfManyRows;
+  const std::size_t n_strips = weight.n_tiles() / kStripTiles;
+  std::size_t strips = panel_strips(weight);
+  while (strips > 1 && n_strips < strips * static_cast<std::size_t>(pool_.n_threads())) {
+    strips = (strips + 1) / 2;
+  }
+  return strips;
+}
+
 void CpuOps::cut_into_pieces(std::span<const Product> group) {
   pieces_.clear();
   for (std::size_t i = 0; i < group.size(); ++i) {
     const Matrix& weight = *group[i].weight;
-    const std::size_t step = tiles_per_piece(weight, group[i].x.rows.n_rows);
-    for (std::size_t tile = 0; tile < weight.n_tiles(); tile += step) {
-      pieces_.push_back({i, tile, std::min(weight.n_tiles(), tile + step)});
+    const std::size_t n_rows = group[i].x.rows.n_rows, n_tiles = weight.n_tiles();
+    // A piece lies in one panel.
+    const std::size_t panel = weight.by_columns ? kStripTiles * panel_strips(weight) : n_tiles;
+    const std::size_t step = weight.by_columns ? kStripTiles * strips_per_piece(weight, n_rows)
+                                               : tiles_per_piece(weight, n_rows);
+    for (std::size_t first = 0; first < n_tiles; first += panel) {
+      const std::size_t end = std::min(n_tiles, first + panel);
+      for (std::size_t tile = first; tile < end; tile += step) {
+        pieces_.push_back({i, tile, std::min(end, tile + step)});
+      }
     }
   }
 }
@@ -195,13 +211,13 @@ void CpuOps::matmul(std::span<const Product> group) {
 
 void CpuOps::multiply_columns(const Product& p, const Input& input, const Piece& piece, float* y,
                               std::size_t y_stride) {
-  const std::size_t strip = piece.begin / 2, first = strip % kPanelStrips;
+  const std::size_t strip = piece.begin / kStripTiles;
   const ColumnPanel panel = column_panel(*p.weight, strip);
   kernels::ColumnArgs args{};
   args.panel = p.weight->tiles->data() + panel.offset;
   args.n_strips = panel.n_strips;
-  args.first_strip = first;
-  args.end_strip = first + (piece.end - piece.begin) / 2;
+  args.first_strip = strip - panel.first_strip;
+  args.end_strip = piece.end / kStripTiles - panel.first_strip;
   args.n_blocks = input.n_blocks();
   args.x = needs_int8(p) ? static_cast<const void*>(input.blocks) : input.floats;
   args.n_rows = p.x.rows.n_rows;

@@ -33,9 +33,7 @@ bool CpuOps::takes_columns(const MatrixSource& source) const noexcept {
 }
 
 Matrix CpuOps::upload(const MatrixSource& given) {
-  MatrixSource source = given;
-  source.zeros_expected = takes_columns(given);
-  Matrix matrix = make_matrix(source, pool_);
+  Matrix matrix = make_matrix(given, takes_columns(given), pool_);
   if (!matrix.tiles) largest_tile_row_ = std::max(largest_tile_row_, tile_row_bytes(matrix));
   if (collect_squares_) {
     matrix.squares = std::make_shared<InputSquares>();

@@ -57,7 +57,7 @@ class CpuOps final : public Ops {
   void pack_inputs(std::span<const Product> group);
   void find_active(const Product& product, Input& input);
   void add_squares(const Product& product);
-  std::size_t tiles_per_piece(const Matrix& weight, std::size_t n_rows) const noexcept;
+  std::size_t strips_per_piece(const Matrix& weight, std::size_t n_rows) const noexcept;
   void cut_into_pieces(std::span<const Product> group);
   void multiply(const Product& product, const Input& input, const Piece& piece, int worker);
   void multiply_columns(const Product& product, const Input& input, const Piece& piece, float* y,

@@ -10,6 +10,8 @@
 namespace rwkvcpp {
 namespace {
 
+constexpr std::size_t kLongestRun = kPanelRows / kStripRows;
+
 /// Packs file rows [row, row + 16) of a matrix with n_out rows.
 void pack_tile_row(const Format& format, const std::uint8_t* rows, std::size_t n_rows,
                    std::size_t n_in, void* tiles) {
@@ -83,7 +85,7 @@ void pack_columns(const MatrixSource& source, AlignedBuffer& tiles, Matrix& matr
     const std::size_t strip = first / kStripRows;
     const ColumnPanel panel = column_panel(matrix, strip);
     if (!source.format->columns.pack(rows, source.n_in / kBlock, panel.n_strips,
-                                     strip % kPanelStrips, tiles.data() + panel.offset)) {
+                                     strip - panel.first_strip, tiles.data() + panel.offset)) {
       finite.store(false, std::memory_order_relaxed);
     }
   });
@@ -92,7 +94,7 @@ void pack_columns(const MatrixSource& source, AlignedBuffer& tiles, Matrix& matr
 
 }  // namespace
 
-Matrix make_matrix(const MatrixSource& given, ThreadPool& pool) {
+Matrix make_matrix(const MatrixSource& given, bool by_columns, ThreadPool& pool) {
   const auto activity =
       given.zeros_expected && given.n_in % kBlock == 0 ? std::make_shared<Activity>() : nullptr;
   if (given.mapped != nullptr) {
@@ -106,7 +108,7 @@ Matrix make_matrix(const MatrixSource& given, ThreadPool& pool) {
   Matrix matrix{.format = source.format,
                 .n_out = source.n_out,
                 .n_in = source.n_in,
-                .by_columns = activity && source.format->columns.pack != nullptr,
+                .by_columns = by_columns && activity && source.format->columns.pack != nullptr,
                 .activity = activity};
 
   const std::size_t bytes = tile_row_bytes(matrix);
@@ -122,9 +124,16 @@ Matrix make_matrix(const MatrixSource& given, ThreadPool& pool) {
   return matrix;
 }
 
+std::size_t panel_strips(const Matrix& matrix) noexcept {
+  std::size_t strips = (matrix.n_tiles() / kStripTiles + 1) / 2;
+  while (strips > kLongestRun) strips = (strips + 1) / 2;
+  return strips;
+}
+
 ColumnPanel column_panel(const Matrix& matrix, std::size_t strip) noexcept {
-  const std::size_t first = strip / kPanelStrips * kPanelStrips;
-  return {2 * first * tile_row_bytes(matrix), std::min(kPanelStrips, matrix.n_tiles() / 2 - first)};
+  const std::size_t length = panel_strips(matrix), first = strip / length * length;
+  return {kStripTiles * first * tile_row_bytes(matrix), first,
+          std::min(length, matrix.n_tiles() / kStripTiles - first)};
 }
 
 const void* packed_tiles(const Matrix& matrix, std::size_t tile, std::size_t n_tiles,
