@@ -24,7 +24,6 @@ from rwkvcpp.cli.text_options import (
     scoring_progress,
 )
 from rwkvcpp.imatrix import CHUNK, collect
-from rwkvcpp.imatrix_file import write_imatrix
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from rwkvcpp.imatrix_file import write_imatrix  # gguf takes its time to load
+
     make_plan(args)  # what is wrong is better known before the model is loaded
     text = read_text(args.file)
     model = load_model(args, collect=True)
