@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rwkvcpp import _core
 from rwkvcpp.bundled import bundled_model
-from rwkvcpp.checkpoints.opening import open_model
+from rwkvcpp.checkpoints.opening import TypeArgument, open_model
 from rwkvcpp.state import State
 from rwkvcpp.tokenizer import Tokenizer, load_tokenizer, vocabulary_beside
 from rwkvcpp.tuned_state import apply_tuned
@@ -43,7 +43,7 @@ class Model:
         self,
         path: PathArgument | None = None,
         *,
-        type: str | None = None,
+        type: TypeArgument = None,
         lora: Sequence[tuple[PathArgument, float | None]] = (),
         threads: int | None = None,
         tokenizer: PathArgument | Tokenizer | None = None,
@@ -55,7 +55,8 @@ class Model:
     ) -> None:
         """Load `path`: GGUF, rwkv.cpp, PyTorch, safetensors, or a Hugging Face folder.
 
-        type: quantize the float weights of the file while they load ("q8_0", "q5_1" ...).
+        type: quantize the float weights of the file while they load ("q8_0", "q5_1" ...), or some
+            of them: {"blocks.0.ffn.key.weight": "Q4_K"}.
         lora: (file, alpha) of adapters to merge, in this order; None is web-rwkv's alpha, 1.
         threads: None takes the physical cores that this process may use.
         tokenizer: a vocabulary file, or a Tokenizer; None finds the one that belongs to the model.

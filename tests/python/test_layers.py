@@ -83,7 +83,8 @@ IMPORTS = {
     },
     "quantization": {
         "_core", "checkpoints", "convert", "errors", "file_types", "imatrix", "imatrix_file",
-        "quantization", "whole_file", "writers",
+        "model", "perplexity", "predictions", "quantization", "sampling", "tokenizer",
+        "whole_file", "writers",
     },
     "__main__": {"cli"},
     "roofs": {"_core", "model"},

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +31,14 @@ class Opened:
     tokenizer_hint: Path | None = None
 
 
+# A file type, or the types of some tensors by official name.
+TypeArgument: TypeAlias = "str | Mapping[str, str] | None"
+
+
 def open_model(
-    path: str | os.PathLike[str], *, type: str | None = None, lora: Sequence[Adapter] = ()
+    path: str | os.PathLike[str], *, type: TypeArgument = None, lora: Sequence[Adapter] = ()
 ) -> Opened:
-    """The model at `path`, its LoRAs merged, with the types that a file type asks for."""
+    """The model at `path`, its LoRAs merged, with the types that are asked for."""
     if is_native(Path(path)) and not lora:
         file = _core.ModelFile(os.fspath(path))
         return Opened(file, _types(file, type))
@@ -42,7 +46,7 @@ def open_model(
 
 
 def _open_checkpoint(
-    path: str | os.PathLike[str], type: str | None, lora: Sequence[Adapter]
+    path: str | os.PathLike[str], type: TypeArgument, lora: Sequence[Adapter]
 ) -> Opened:
     # GGUF files, the bundled one among them, start sooner without what only others need.
     from rwkvcpp.checkpoints.checkpoint import open_checkpoint
@@ -56,13 +60,13 @@ def _open_checkpoint(
     return Opened(file, _types(file, type), tuned_states(checkpoint), checkpoint.tokenizer_hint)
 
 
-def _types(file: _core.ModelFile, name: str | None) -> dict[str, str]:
-    if name is None:
+def _types(file: _core.ModelFile, asked: TypeArgument) -> dict[str, str]:
+    if asked is None:
         return {}
-    rules = file_type(name)
+    type_of = file_type(asked).type_of if isinstance(asked, str) else _looked_up(file, asked)
     types: dict[str, str] = {}
     for tensor, stored, shape in file.tensors:
-        wanted = rules.type_of(tensor, shape)
+        wanted = type_of(tensor, shape)
         if wanted is None or wanted == stored:
             continue
         if is_block_type(stored):
@@ -72,3 +76,11 @@ def _types(file: _core.ModelFile, name: str | None) -> dict[str, str]:
             )
         types[tensor] = wanted
     return types
+
+
+def _looked_up(
+    file: _core.ModelFile, types: Mapping[str, str]
+) -> Callable[[str, Sequence[int]], str | None]:
+    for name in types.keys() - {name for name, _, _ in file.tensors}:
+        raise ValueError(f"{file.path}: a type was asked for {name}, which this model has not")
+    return lambda name, _: types.get(name)

@@ -1,10 +1,14 @@
-"""A bar on standard error for work that is counted in bytes."""
+"""Bars on standard error: for work that is counted in bytes, and for work in parts."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import ProgressColumn
 
 PATIENCE = 0.5  # seconds before a bar is worth drawing
 
@@ -15,10 +19,30 @@ def byte_progress(what: str, *, shown: bool) -> Iterator[Callable[[int, int], No
     if not shown:
         yield None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+    from rich.progress import DownloadColumn
 
-    columns = (TextColumn(what), BarColumn(), DownloadColumn(binary_units=True))
+    with _bar(what, DownloadColumn(binary_units=True)) as progress:
+        yield progress
+
+
+@contextmanager
+def part_progress(what: str, *, shown: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """The same for (parts done, parts in all)."""
+    if not shown:
+        yield None
+        return
+    from rich.progress import MofNCompleteColumn
+
+    with _bar(what, MofNCompleteColumn()) as progress:
+        yield progress
+
+
+@contextmanager
+def _bar(what: str, counter: ProgressColumn) -> Iterator[Callable[[int, int], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns = (TextColumn(what), BarColumn(), counter)
     bar = Progress(*columns, console=Console(stderr=True), transient=True)
     task = bar.add_task(what)
     begun = time.monotonic()

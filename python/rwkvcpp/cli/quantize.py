@@ -1,11 +1,15 @@
-"""Write a model as a quantized GGUF file, as llama-quantize would.
+"""Write a model as a quantized GGUF file, in types that do the least damage.
 
-Every matrix gets the type and the rounding that llama-quantize gives it; vectors stay floats.
+The file has no more bytes than what llama-quantize makes of that name. Which type each matrix gets
+is measured: how far the predictions move when only one part of the model is rounded, on a text that
+the model writes itself, or that of --text. Vectors stay floats. --reference writes what
+llama-quantize would, byte for byte.
 
 examples:
   rwkvcpp quantize rwkv7-0.4b-f16.gguf rwkv7-0.4b-q4_k_m.gguf q4_k_m
-  rwkvcpp quantize RWKV-x070-World-0.4B.pth rwkv7-0.4b-q5_1.gguf q5_1
-  rwkvcpp quantize rwkv7-0.4b-f16.gguf rwkv7-0.4b-iq4_xs.gguf iq4_xs --imatrix model.imatrix.gguf
+  rwkvcpp quantize RWKV-x070-World-0.4B.pth rwkv7-0.4b-q5_1.gguf q5_1 --no-measure
+  rwkvcpp quantize model-f16.gguf model-q4_k_m.gguf q4_k_m --tensor-type ffn.value=q6_k
+  rwkvcpp quantize model-f16.gguf model-iq4_xs.gguf iq4_xs --reference --imatrix i.gguf
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from rwkvcpp.cli.progress import byte_progress
+from rwkvcpp.cli.progress import byte_progress, part_progress
 from rwkvcpp.file_types import file_type_names
 
 
@@ -23,6 +27,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", type=Path, metavar="OUT", help="the GGUF file to write")
     parser.add_argument(
         "type", type=str.lower, choices=file_type_names(), metavar="TYPE", help="q4_k_m, q5_1 ..."
+    )
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument(
+        "--reference", action="store_true", help="what llama-quantize makes, byte for byte"
+    )
+    kind.add_argument(
+        "--types", choices=("reference",), help="the types of llama-quantize, and our rounding"
+    )
+    kind.add_argument("--pure", action="store_true", help="one type for all matrices")
+    parser.add_argument(
+        "--tensor-type",
+        action="append",
+        default=[],
+        metavar="CLASS=TYPE",
+        help="of one class (ffn.value=q6_k), whatever the bytes; may be given several times",
+    )
+    parser.add_argument(
+        "--no-measure",
+        action="store_true",
+        help="choose types by a fixed table, made for RWKV-7 of 1.5B",
+    )
+    parser.add_argument(
+        "--text", type=Path, metavar="FILE", help="what to measure on (what the model writes)"
     )
     parser.add_argument(
         "--imatrix",
@@ -53,16 +80,26 @@ def run(args: argparse.Namespace) -> int:
     from rwkvcpp.quantization import quantize  # brings the gguf package
 
     shown = sys.stderr.isatty() and not args.quiet
-    with byte_progress("quantizing", shown=shown) as progress:
+    with (
+        part_progress("measuring", shown=shown) as measuring,
+        byte_progress("quantizing", shown=shown) as progress,
+    ):
         done = quantize(
             args.source,
             args.target,
             args.type,
+            reference=args.reference,
+            reference_types=args.types == "reference",
+            pure=args.pure,
+            tensor_types=args.tensor_type,
+            measure=not args.no_measure,
+            text=None if args.text is None else args.text.read_bytes(),
             imatrix=args.imatrix,
             requantize=args.requantize,
             tokenizer=args.tokenizer,
             threads=args.threads,
             progress=progress,
+            measuring=measuring,
         )
     if not args.quiet:
         for note in done.notes:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from rwkvcpp import _core
 from rwkvcpp.checkpoints.tensor import FLOAT_TYPES, encode
 from rwkvcpp.errors import UnsupportedError
+from rwkvcpp.imatrix import Imatrix
+from rwkvcpp.quantization.matrices import Matrix
 from rwkvcpp.writers.plan import Entry
 
 Floats = NDArray[np.float32]
@@ -71,15 +73,47 @@ class Quantized(Entry):
 RoundRows = Callable[[str, Floats], bytes]  # (type, [rows, inputs])
 
 
-def reference_rounding(importances: Floats | None) -> RoundRows:
-    """As ggml rounds, with these importances of the inputs if there are any."""
+class Roundings:
+    """How each matrix of a model is rounded.
 
-    def round_rows(type_name: str, weights: Floats) -> bytes:
-        if type_name in FLOAT_TYPES:
-            return encode(type_name, weights).tobytes()
-        return _core.quantize(type_name, weights, importances)
+    As in ggml, with the importances of its inputs if there are any. Or searching: where ggml takes
+    a block's scale from its largest weight, several scales are tried, as it does with importances;
+    these are one then for every input, and large weights count more than small ones.
+    """
 
-    return round_rows
+    def __init__(self, imatrix: Imatrix | None, *, search: bool) -> None:
+        self._imatrix, self._search = imatrix, search
+
+    def of(self, matrix: Matrix) -> RoundRows:
+        importances = self.importances_of(matrix)
+        uniform = np.ones(matrix.n_inputs, np.float32) if self._search else None
+
+        def round_rows(type_name: str, weights: Floats) -> bytes:
+            if type_name in FLOAT_TYPES:
+                return encode(type_name, weights).tobytes()
+            weigh = uniform if importances is None and type_name in SEARCHED else importances
+            return _core.quantize(type_name, weights, weigh)
+
+        return round_rows
+
+    def importances_of(self, matrix: Matrix) -> Floats | None:
+        """Of the inputs; None where nobody has collected any."""
+        imatrix = self._imatrix
+        found = imatrix.tensors.get(matrix.tensor.name) if imatrix is not None else None
+        if found is None:
+            return None
+        if found.sums.size != matrix.n_inputs:
+            raise ValueError(
+                f"the importances of {matrix.tensor.name} are {found.sums.size}, expected "
+                f"{matrix.n_inputs}: those of another model"
+            )
+        # llama-quantize takes what was never met as worth nothing at all.
+        rows = found.weights(matrix.n_inputs) if self._search else found.mean_squares()
+        return np.ascontiguousarray(rows[0], np.float32)
+
+
+# Types whose scales ggml does not search without importances, or less than with them.
+SEARCHED = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K")
 
 
 def row_ranges(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
