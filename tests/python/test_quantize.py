@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import re
 from pathlib import Path
 
 import gguf
@@ -25,6 +26,7 @@ from rwkvcpp.quantization.candidates import LEGACY
 from rwkvcpp.quantization.choosing import choose_types, to_choose
 from rwkvcpp.quantization.damage import measure, own_text, parts
 from rwkvcpp.quantization.matrices import matrices
+from rwkvcpp.quantization.report import report_classes
 from tests.data import quantized_digests
 from tests.reference.checkpoints import Checkpoint
 from tests.reference.writers import write_bin
@@ -342,3 +344,31 @@ def test_the_command_writes_the_file_and_says_how_large_it_is(tmp_path, capsys):
 def test_the_command_names_what_is_wrong(tmp_path, capsys):
     assert main(["quantize", str(tmp_path / "none.gguf"), str(tmp_path / "o.gguf"), "q4_0"]) == 2
     assert "none.gguf" in capsys.readouterr().err
+
+
+# ---- the report ------------------------------------------------------------------------------
+
+
+def test_the_report_tells_bytes_types_and_errors_of_classes(tmp_path):
+    model = made_model(tmp_path)
+    done = quantize(
+        model, tmp_path / "out.gguf", "q8_0", pure=True, tensor_types=["ffn.value=q4_0"]
+    )
+    rows = {row.name: row for row in report_classes(model, done.path)}
+    assert rows["ffn.value"].types == ("Q4_0",)
+    assert rows["ffn.value"].n_bytes == 2 * 256 * 512 // 32 * 18
+    assert 0.03 < rows["ffn.value"].error < 0.15
+    assert 0.001 < rows["ffn.key"].error < 0.01
+    assert report_classes(model, model)[0].error == 0
+
+
+def test_the_command_reports_how_predictions_have_moved(shared, tmp_path, capsys):
+    text, model = tmp_path / "text.txt", shared / "demo" / "rwkv7-stories-f16.gguf"
+    text.write_text("Once upon a time there was a fox who lived in the wood. " * 4)
+    arguments = ["q4_0", "--reference", "--report", "--text", str(text)]
+    assert main(["quantize", str(model), str(tmp_path / "out.gguf"), *arguments]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^ffn\.key +[\d,]+ bytes +\d+\.\d+%  Q4_0$", out, flags=re.M)
+    kl = re.search(r"^KL divergence +(\S+) nats", out, flags=re.M)
+    assert kl is not None
+    assert 1e-3 < float(kl[1]) < 1

@@ -49,7 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="choose types by a fixed table, made for RWKV-7 of 1.5B",
     )
     parser.add_argument(
-        "--text", type=Path, metavar="FILE", help="what to measure on (what the model writes)"
+        "--text", type=Path, metavar="FILE", help="measure on this (what the model writes)"
+    )
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="print bytes and error of each class, and with --text how predictions have moved",
     )
     parser.add_argument(
         "--imatrix",
@@ -105,4 +110,21 @@ def run(args: argparse.Namespace) -> int:
         for note in done.notes:
             print(f"rwkvcpp: {note}", file=sys.stderr)
         print(f"{done.path}: {done.n_bytes:,} bytes", file=sys.stderr)
+    if args.report:
+        _print_report(args)
     return 0
+
+
+def _print_report(args: argparse.Namespace) -> None:
+    from rwkvcpp.quantization.report import report_classes, report_text
+
+    for row in report_classes(args.source, args.target):
+        print(f"{row.name:15} {row.n_bytes:15,} bytes  {row.error:8.3%}  {' '.join(row.types)}")
+    if args.text is None:
+        return
+    scores = report_text(args.source, args.target, args.text.read_bytes(), args.threads)
+    figures = scores.figures()
+    print(f"KL divergence        {figures['kl_mean']:.2e} nats per token")
+    print(f"same likeliest token {figures['top1_agreement']:.2%}")
+    print(f"perplexity           {figures['perplexity']:.3f}")
+    print(f"  of the source      {figures['reference_perplexity']:.3f}")
