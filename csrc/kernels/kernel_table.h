@@ -41,7 +41,7 @@ struct ActiveInputs {
 };
 
 /// y[r][128 s + lane] = weights of strip s of a panel (quant/columns.h) . x[r], for s in
-/// [first_strip, end_strip); y points at the first strip's.
+/// [first_strip, end_strip), kPanelRows outputs at most; y points at the first strip's.
 struct ColumnArgs {
   const void* panel;
   std::size_t n_strips, first_strip, end_strip;
