@@ -60,7 +60,7 @@ def convert(
     writer.check(target, options)
     plan = writer.plan(checkpoint, options)
     with whole_file(target) as temporary:
-        write(plan, temporary, progress)
+        write(plan, temporary, progress=progress)
         n_bytes = temporary.stat().st_size
     return Converted(target, n_bytes, notes)
 

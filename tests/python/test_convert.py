@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
 import struct
 import subprocess
 import sys
@@ -646,36 +645,6 @@ def test_progress_ends_with_every_byte(source, tmp_path):
     done = [now for now, _ in seen]
     assert done == sorted(done)
     assert seen[-1][0] == seen[-1][1] > 0
-
-
-INTERRUPTED = """
-import sys, time
-import rwkvcpp.convert
-from rwkvcpp.cli import main
-
-def wait(*_):
-    print("writing", flush=True)
-    time.sleep(60)
-
-write = rwkvcpp.convert.write
-rwkvcpp.convert.write = lambda plan, path, progress: write(plan, path, wait)
-sys.exit(main(["convert", *sys.argv[1:]]))
-"""
-
-
-def test_ctrl_c_leaves_no_file(source, tmp_path):
-    path = source("7")
-    command = [sys.executable, "-c", INTERRUPTED, str(path), str(tmp_path / "out.gguf")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"writing\n"
-        partial = {each.name for each in tmp_path.iterdir()} - {path.name}
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
-    assert len(partial) == 1
-    assert process.returncode == 130
-    assert b"Traceback" not in err
-    assert [each.name for each in tmp_path.iterdir()] == [path.name]
 
 
 def test_a_folder_that_is_not_there_is_named(source, tmp_path):

@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from rwkvcpp import RwkvError, __version__, active_instruction_set, instruction_sets
 from rwkvcpp.cli import bench, convert, doctor, generate, imatrix, info, perplexity, quantize
+from rwkvcpp.cli.termination import unwinding
 
 COMMANDS = (generate, info, convert, quantize, bench, perplexity, imatrix, doctor)
 
@@ -39,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 still gets its story
     try:
         args = make_parser().parse_args(argv)
-        code: int = args.run(args)
+        with unwinding():
+            code: int = args.run(args)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:

@@ -114,7 +114,7 @@ def quantize(
             types = choose_types(left, wanted, roundings, damages, workers) | types
         entries = [_entry(m, types.get(m.name, m.stored), roundings, workers) for m in found]
         metadata = fields(checkpoint, entries, vocabulary) | _file_type(wanted)
-        write(plan_entries(checkpoint, entries, metadata), temporary, progress)
+        write(plan_entries(checkpoint, entries, metadata), temporary, progress=progress)
         n_bytes = temporary.stat().st_size
     return Written(target, n_bytes, types, notes)
 
