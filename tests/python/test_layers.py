@@ -51,6 +51,7 @@ MAY_USE_INTRINSICS = {"core/float_environment.h", "core/thread_pool.cpp"}
 IMPORTS = {
     "errors": set(),
     "stream": set(),
+    "token_tree": set(),
     "whole_file": set(),
     "zeros": set(),
     "imatrix": {"_core", "errors", "model", "perplexity", "predictions"},
