@@ -87,6 +87,7 @@ IMPORTS = {
         "model", "perplexity", "predictions", "quantization", "sampling", "tokenizer",
         "whole_file", "writers",
     },
+    "chat": {"", "chat"},
     "__main__": {"cli"},
     "roofs": {"_core", "model"},
     "speed": {"model", "sampling", "state"},

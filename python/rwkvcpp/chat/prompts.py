@@ -1,0 +1,116 @@
+"""Prompt files: who talks to whom, and what has been said before you come in.
+
+    user = "Bob"
+    bot = "Alice"
+    interface = ":"
+    prompt = "The following is a conversation between {user} and {bot}. ..."
+
+They are data: TOML, JSON, or ChatRWKV's Python files, which are read and never run.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rwkvcpp.chat.python_assignments import read_assignments
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+FOLDER = Path(__file__).parent / "prompts"
+MAX_BYTES = 2**20  # of a prompt file: a prompt is read by the model token by token
+KEYS = ("user", "bot", "interface", "prompt", "init_prompt", "about")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptFile:
+    """What a prompt file says; the names of World models where it gives none."""
+
+    name: str
+    user: str = "User"
+    bot: str = "Assistant"
+    interface: str = ":"  # what parts a name from what is said
+    prompt: str = ""  # the text before the first turn, lines stripped; "" for none
+    about: str = ""  # for lists
+
+
+def read_prompt(path: Path) -> PromptFile:
+    """The prompt in a file; ValueError names the file and what is wrong with it."""
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        kinds = ", ".join(READERS)
+        raise ValueError(f"{path}: a prompt file ends in one of {kinds}, not in {path.suffix!r}")
+    try:
+        values = reader(_text(path))
+    except ValueError as error:  # tomllib's, json's and ours are all ValueErrors
+        raise ValueError(f"{path}: {error}") from error
+    except RecursionError as error:
+        raise ValueError(f"{path}: nested too deeply for a prompt file") from error
+    return _checked(path, values)
+
+
+def find_prompt(name: str) -> PromptFile:
+    """A prompt that comes with the package, by its name, or the one in the file `name`."""
+    path = Path(name).expanduser()
+    packaged = FOLDER / f"{name}.toml"
+    return read_prompt(packaged if name in packaged_prompts() and not path.is_file() else path)
+
+
+def packaged_prompts() -> list[str]:
+    """The names of the prompts that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def _text(path: Path) -> str:
+    with path.open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"is larger than {MAX_BYTES} bytes, too large for a prompt file")
+    if b"\0" in data:
+        raise ValueError("is no text file: there are zero bytes in it")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"is no UTF-8 text: byte {error.start} is {data[error.start]:#x}"
+        ) from error
+
+
+READERS: dict[str, Callable[[str], Any]] = {
+    ".toml": tomllib.loads,
+    ".json": json.loads,
+    ".py": read_assignments,
+}
+
+
+def _checked(path: Path, values: Any) -> PromptFile:
+    if not isinstance(values, dict):
+        raise ValueError(f'{path}: expected names with values, such as user = "Bob"')
+    python = path.suffix.lower() == ".py"  # a Python file may have names of its own
+    for key, value in values.items():
+        if key not in KEYS and not python:
+            raise ValueError(f"{path}: there is no {key!r} in a prompt, only {', '.join(KEYS)}")
+        if key in KEYS and not isinstance(value, str):
+            raise ValueError(f"{path}: {key} is {value!r}, expected text")
+    found = {key: values[key] for key in KEYS if key in values}
+    if not found:
+        raise ValueError(f"{path}: there is no user, bot or prompt in it")
+    prompt = found.pop("init_prompt", "") if "prompt" not in found else found.pop("prompt")
+    found.pop("init_prompt", None)
+    given = PromptFile(name=path.stem, **found)
+    return PromptFile(name=path.stem, **found, prompt=_filled(prompt, given))
+
+
+def _filled(text: str, given: PromptFile) -> str:
+    """The prompt with its names put in and its lines stripped, as the models were trained."""
+    for field in ("user", "bot", "interface"):
+        text = text.replace("{" + field + "}", getattr(given, field))
+    lines = (line.strip() for line in text.strip().splitlines())  # U+3000 is white space, too
+    return "\n".join(lines)
