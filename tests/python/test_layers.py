@@ -62,6 +62,7 @@ IMPORTS = {
     "bundled": set(),
     "sampling": {"_core"},
     "state": {"_core", "errors", "model"},  # model: for its type alone
+    "templates": {"errors", "templates"},
     "tokenizer": {"_core", "errors", "gguf_vocabulary"},  # gguf_vocabulary: made late
     "gguf_vocabulary": {"errors", "tokenizer"},
     "file_types": {"_core", "errors"},

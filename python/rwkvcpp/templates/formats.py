@@ -1,0 +1,136 @@
+"""The formats that RWKV models were trained on, a row each: a new one is a new row."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import MappingProxyType
+
+from rwkvcpp.templates.cleaning import AS_IT_IS, HUGGING_FACE
+from rwkvcpp.templates.template import PLAIN, Mode, Template
+
+
+def _modes(*modes: Mode) -> MappingProxyType[str, Mode]:
+    return MappingProxyType({mode.name: mode for mode in modes})
+
+
+WORLD = Template(
+    name="world",
+    description="User: …, Assistant: …, parted by blank lines: all World models",
+    stops=("\n\nUser:", "\n\nSystem:"),
+    modes=_modes(PLAIN),
+    default_mode="chat",
+    user="User",
+    assistant="Assistant",
+    system="System",
+)
+
+# The tags stay open: the model chooses the token that the `>` is in.
+FAKE_THINK = Mode("fake-think", " <think></think", profile="fake-think")
+THINK = Mode("think", " <think", profile="open-think")
+LENGTHS = (
+    Mode("think-a-bit", " <think", " (think a bit)", profile="open-think"),
+    Mode("think-medium", " <think", " (think)", profile="open-think"),
+    Mode("think-a-lot", " <think", " (think a lot)", profile="open-think"),
+)
+# Models between 2025-09-22 and G1c know the same words without parentheses.
+BARE_LENGTHS = tuple(replace(m, hint=m.hint.replace("(", "").replace(")", "")) for m in LENGTHS)
+CHINESE = Mode("think-zh", " <think>好的", profile="open-think")
+EARLY_CHINESE = Mode("think-zh", " <think>嗯", profile="open-think")  # until 2025-09-21
+
+G1 = replace(
+    WORLD,
+    name="g1",
+    description="World with thoughts: G1c and newer",
+    modes=_modes(FAKE_THINK, THINK, *LENGTHS, CHINESE, PLAIN),
+    default_mode="fake-think",
+)
+G1B = replace(
+    G1,
+    name="g1b",
+    description="World with thoughts: weights from 2025-09-22 until G1b",
+    modes=_modes(FAKE_THINK, THINK, *BARE_LENGTHS, CHINESE, PLAIN),
+)
+G1A = replace(
+    G1,
+    name="g1a",
+    description="World with thoughts: weights before 2025-09-22",
+    modes=_modes(FAKE_THINK, THINK, EARLY_CHINESE, PLAIN),
+)
+
+BOT = Template(
+    name="bot",
+    description="User✿…✿, Bot✿…✿: G1h and newer, on request",
+    stops=("✿",),
+    modes=_modes(
+        Mode("think", "<think", profile="open-think"),
+        Mode("fake-think", "<think></think", profile="fake-think"),
+        PLAIN,
+    ),
+    default_mode="think",
+    user="User",
+    assistant="Bot",
+    system="System",
+    mark="✿",
+    gap="",
+    after="✿",
+    between="\n",
+    cleaning=HUGGING_FACE,
+    closed_up=frozenset({"user"}),
+)
+
+# Models of the Pile end a reply with a blank line, so their replies have none inside.
+RAVEN = Template(
+    name="raven",
+    description="Bob: …, Alice: …: Raven and other models of the 20B vocabulary",
+    stops=("\n\n",),
+    modes=_modes(PLAIN),
+    default_mode="chat",
+    user="Bob",
+    assistant="Alice",
+    system="",
+    closed_up=frozenset({"user", "assistant", "tool"}),
+)
+
+QUESTION = replace(
+    WORLD,
+    name="question",
+    description="Question: …, Answer: …, behind the material that they are about",
+    stops=("\n\nQuestion:",),
+    user="Question",
+    assistant="Answer",
+    system="",
+)
+QA = replace(
+    QUESTION,
+    name="qa",
+    description="Q: …, A: …",
+    stops=("\n\nQ:",),
+    user="Q",
+    assistant="A",
+)
+
+PLAIN_TEXT = Template(
+    name="plain",
+    description="no roles: the text goes on",
+    begin_of_text=False,
+    stops=(),
+    modes=_modes(PLAIN),
+    default_mode="chat",
+    user="",
+    assistant="",
+    system="",
+    mark="",
+    gap="",
+    between="",
+    cleaning=AS_IT_IS,
+    closed_up=frozenset(),
+)
+STORIES = replace(
+    PLAIN_TEXT,
+    name="stories",
+    description="no roles, and token 0 in front: the bundled model",
+    begin_of_text=True,
+)
+
+FORMATS = (WORLD, G1, G1B, G1A, BOT, RAVEN, QUESTION, QA, PLAIN_TEXT, STORIES)
+TEMPLATES = MappingProxyType({template.name: template for template in FORMATS})
