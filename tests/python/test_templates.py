@@ -160,6 +160,9 @@ def test_names_of_ones_own_move_the_stops_too():
     assert named.stops == ("\n\nAnn:", "\n\nRules:")
     assert named.render(CONVERSATION[:2]) == "Rules: Be brief.\n\nAnn: hello\n\nBea:"
     assert choose_template("bot").with_names(user="Ann").stops == ("✿",)
+    marked = choose_template("world").with_names(user="问", mark=" -")
+    assert marked.stops == ("\n\n问 -", "\n\nSystem -")
+    assert marked.render(user("Hi")) == "问 - Hi\n\nAssistant -"
     with pytest.raises(ValueError, match="name of the user is ' '"):
         choose_template("world").with_names(user=" ")
 

@@ -6,14 +6,17 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from rwkvcpp.templates.cleaning import AS_IT_IS, HUGGING_FACE
-from rwkvcpp.templates.template import PLAIN, Mode, Template
+from rwkvcpp.templates.template import Mode
+from rwkvcpp.templates.turns import Turns
 
 
 def _modes(*modes: Mode) -> MappingProxyType[str, Mode]:
     return MappingProxyType({mode.name: mode for mode in modes})
 
 
-WORLD = Template(
+PLAIN = Mode("chat")
+
+WORLD = Turns(
     name="world",
     description="User: …, Assistant: …, parted by blank lines: all World models",
     stops=("\n\nUser:", "\n\nSystem:"),
@@ -57,7 +60,7 @@ G1A = replace(
     modes=_modes(FAKE_THINK, THINK, EARLY_CHINESE, PLAIN),
 )
 
-BOT = Template(
+BOT = Turns(
     name="bot",
     description="User✿…✿, Bot✿…✿: G1h and newer, on request",
     stops=("✿",),
@@ -79,7 +82,7 @@ BOT = Template(
 )
 
 # Models of the Pile end a reply with a blank line, so their replies have none inside.
-RAVEN = Template(
+RAVEN = Turns(
     name="raven",
     description="Bob: …, Alice: …: Raven and other models of the 20B vocabulary",
     stops=("\n\n",),
@@ -109,7 +112,7 @@ QA = replace(
     assistant="A",
 )
 
-PLAIN_TEXT = Template(
+PLAIN_TEXT = Turns(
     name="plain",
     description="no roles: the text goes on",
     begin_of_text=False,

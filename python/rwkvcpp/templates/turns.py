@@ -1,0 +1,118 @@
+"""Turns with a name in front: the chat formats of RWKV, each a row of strings.
+
+A turn is `before name mark gap text after`, turns are parted by `between`, and the prompt ends
+with the assistant's `before name mark` and what its mode prefills. World is
+
+    User: Hi⏎⏎Assistant: Hello.⏎⏎User: Why?⏎⏎Assistant: <think
+
+with the mark ":", the gap " " and a blank line between. The rows are in `formats.py`; the Jinja
+twin of a format (`twin.py`) is made of the same row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rwkvcpp.templates.cleaning import BLINKDL, Cleaning
+from rwkvcpp.templates.messages import Message, MessageDict, read_messages
+from rwkvcpp.templates.reply import CLOSE
+from rwkvcpp.templates.template import Mode, Template
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turns(Template):
+    """A format of named turns."""
+
+    before: str = ""
+    gap: str = " "
+    after: str = ""
+    cleaning: Cleaning = BLINKDL
+    closed_up: frozenset[str] = frozenset({"system", "user", "tool"})  # roles without blank lines
+
+    def render(
+        self,
+        messages: Sequence[MessageDict],
+        *,
+        mode: str | None = None,
+        add_generation_prompt: bool = True,
+        verbatim: bool = False,
+    ) -> str:
+        turns = read_messages(messages)
+        chosen = self.mode(mode)
+        asked = [self._mode_of(turn) if verbatim else None for turn in turns]
+        following = [*asked[1:], chosen if add_generation_prompt else None]
+        texts = [
+            self._turn(turn, next_mode) if own_mode is None else self._generated(turn, own_mode)
+            for turn, own_mode, next_mode in zip(turns, asked, following, strict=False)
+        ]
+        if add_generation_prompt:
+            texts.append(self._opening(self.assistant) + chosen.prefill)
+        elif turns and turns[-1].is_open:
+            texts[-1] = texts[-1].removesuffix(self.after)
+        return self.between.join(texts)
+
+    def next_turn(self, text: str, *, pending: str = "", mode: str | None = None) -> str:
+        turn = self.render([{"role": "user", "content": text}], mode=mode)
+        following = self.after + self.between + turn
+        if following.startswith(pending):
+            return following[len(pending) :]
+        opened = self.after + self.between + self._opening(self.user)
+        if not pending.startswith(opened):
+            return following
+        # The model has begun the user's turn, and not as we would have: only its text is missing.
+        rest = following[len(opened) :]
+        return rest.removeprefix(self.gap) if pending[-1].isspace() else rest
+
+    def with_names(
+        self,
+        *,
+        user: str | None = None,
+        assistant: str | None = None,
+        system: str | None = None,
+        mark: str | None = None,
+    ) -> Turns:
+        named = {"user": user, "assistant": assistant, "system": system, "mark": mark}
+        chosen: dict[str, Any] = {key: text for key, text in named.items() if text is not None}
+        for role in chosen.keys() & {"user", "assistant"}:
+            if not chosen[role].strip():
+                raise ValueError(f"the name of the {role} is {chosen[role]!r}, expected a word")
+        renamed = replace(self, **chosen)
+        stops = (renamed._stop_for(stop, self) for stop in self.stops)
+        return replace(renamed, stops=tuple(dict.fromkeys(stops)))
+
+    def _turn(self, turn: Message, following: Mode | None) -> str:
+        """A turn in its canonical form, with the hint of the mode that `following` asks for."""
+        text = turn.text
+        if turn.role == "assistant":
+            text = text.rpartition(CLOSE + ">")[2]
+        text = self.cleaning.clean(text, turn.role in self.closed_up)
+        if turn.role == "user" and following is not None:
+            text += following.hint
+        return self._named(turn.role, text) + self.after
+
+    def _generated(self, turn: Message, mode: Mode) -> str:
+        """A reply as the model wrote it."""
+        return self._opening(self.assistant) + mode.prefill + (turn.generated or "") + self.after
+
+    def _mode_of(self, turn: Message) -> Mode | None:
+        """The mode of a reply that the model wrote; None for other turns."""
+        is_reply = turn.role == "assistant" and turn.generated is not None
+        return self.mode(turn.mode) if is_reply else None
+
+    def _named(self, role: str, text: str) -> str:
+        name = {"assistant": self.assistant, "system": self.system}.get(role, self.user)
+        if not name:
+            return text
+        return self._opening(name) + (self.gap + text if text else "")
+
+    def _opening(self, name: str) -> str:
+        return self.before + name + self.mark
+
+    def _stop_for(self, stop: str, old: Turns) -> str:
+        """`stop` of the `old` format, with our name where it was the beginning of a turn."""
+        for role in ("user", "system", "assistant"):
+            if stop == old.between + old._opening(getattr(old, role)):
+                return self.between + self._opening(getattr(self, role))
+        return stop
