@@ -172,6 +172,12 @@ void bind_model(py::module_& m) {
       .def("zeros", &zeros, "Of each layer's ffn.value: inputs met, of them not zero, and bytes.")
       .def("importances", &importances,
            "Of each matrix: sums of the squares of its inputs, and of how many rows.")
+      .def_property_readonly("identity",
+                             [](const Model& model) { return py::bytes(model.identity()); })
+      .def_property_readonly("exact_identity",
+                             [](const Model& model) { return py::bytes(model.exact_identity()); })
+      .def_property_readonly("description",
+                             [](const Model& model) { return model.state_layout().description; })
       .def("initial_state", &Model::initial_state)
       .def("forward", &forward, py::arg("segments"), py::arg("all_logits") = false,
            "Advance every state over its tokens in one call; return logits.");

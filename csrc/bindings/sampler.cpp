@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -57,6 +58,36 @@ py::array_t<float> probabilities(SharedSampler& self, const Row& logits) {
   return out;
 }
 
+/// The random generator's state, and the tokens that were counted with their counts.
+using Memory = std::tuple<std::uint64_t, std::vector<std::size_t>, std::vector<double>>;
+
+Memory memory(SharedSampler& self) {
+  const py::gil_scoped_release nogil;
+  const std::lock_guard lock(self.mutex);
+  const SamplerMemory kept = self.sampler.memory();
+  Memory out;
+  std::get<0>(out) = kept.rng;
+  for (const auto& [token, count] : kept.occurrences) {
+    std::get<1>(out).push_back(token);
+    std::get<2>(out).push_back(count);
+  }
+  return out;
+}
+
+void restore(SharedSampler& self, const Memory& given) {
+  const auto& [rng, tokens, counts] = given;
+  if (tokens.size() != counts.size()) {
+    throw py::value_error("there are " + std::to_string(counts.size()) + " counts, expected " +
+                          std::to_string(tokens.size()) + ", one for each token");
+  }
+  SamplerMemory kept = {.rng = rng, .occurrences = {}};
+  for (std::size_t i = 0; i < tokens.size(); ++i)
+    kept.occurrences.push_back({tokens[i], counts[i]});
+  const py::gil_scoped_release nogil;
+  const std::lock_guard lock(self.mutex);
+  self.sampler.restore(std::move(kept));
+}
+
 std::unique_ptr<SharedSampler> clone(SharedSampler& self) {
   const py::gil_scoped_release nogil;
   const std::lock_guard lock(self.mutex);
@@ -96,6 +127,9 @@ void bind_sampler(py::module_& m) {
            "Count a token that was not sampled (a prompt's), as sample() would have.")
       .def("probabilities", &probabilities, py::arg("logits"),
            "The distribution that sample() would draw from, [n_vocab], summing to 1.")
+      .def("memory", &memory, "(state of the random generator, tokens counted, their counts).")
+      .def("restore", &restore, py::arg("memory"),
+           "The reverse of memory(); ValueError for one that no sampler could have.")
       .def("clone", &clone);
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <ios>
+#include <sstream>
 #include <stdexcept>
 
 #include "core/error.h"
@@ -37,15 +39,29 @@ Config make_config(const ModelFile& file, const Version& version, const ModelOpt
   return config;
 }
 
-/// What files of the same weights have in common, whatever their weight types.
-std::string identity(const Config& config, const BoundWeights& weights) {
-  std::string bytes = "RWKV " + config.version;
+/// What files of the same weights have in common, whatever their container and
+/// weight types. Of the version the architecture only: 5.0, 5.1 and 5.2 differ in
+/// their tensors, and web-rwkv's files make 5.1 look like 5.2.
+std::string identity_of(const Config& config, const BoundWeights& weights) {
+  std::string bytes = "RWKV " + config.version.substr(0, config.version.find('.'));
   for (const std::size_t n :
        {config.n_vocab, config.n_embd, config.n_layer, config.n_ffn, config.head_size}) {
     bytes += ' ';
     bytes += std::to_string(n);
   }
-  return bytes + "\n" + weights.shift_bytes;
+  for (const auto& [name, vector] : weights.shifts) bytes += "\n" + name + " " + vector;
+  return bytes;
+}
+
+/// What decides the last bit of a logit: every weight as far as samples show it,
+/// the epsilons, and what block weights are multiplied with.
+std::string exact_identity_of(const Config& config, const ModelOptions& options,
+                              const BoundWeights& weights) {
+  std::ostringstream bytes;
+  bytes << std::hexfloat << config.layer_norm_eps << ' ' << config.group_norm_eps << ' '
+        << config.rescale_every_n_layers << (options.float_activations ? " float32" : " int8");
+  for (const auto& [name, sample] : weights.samples) bytes << '\n' << name << ' ' << sample;
+  return bytes.str();
 }
 
 std::string description(const Config& config) {
@@ -140,7 +156,8 @@ void Model::load_weights(const Progress& progress) {
   for (const std::string_view name : version_.unused) weights.ignore(name);
   weights_ = weights.finish();
 
-  layout.identity = identity(config_, weights_);
+  layout.identity = identity_of(config_, weights_);
+  exact_identity_ = exact_identity_of(config_, options_, weights_);
   layout.description = description(config_);
   state_layout_ = std::make_shared<const StateLayout>(std::move(layout));
 }
@@ -221,7 +238,7 @@ void Model::forward(std::span<const Sequence> batch, bool all_logits, std::span<
   const std::lock_guard turn(mutex_);
   if (options_.mmap) file_->check_size();
   run(cut(batch), batch, all_logits, logits.data(), between_chunks);
-  for (const Sequence& sequence : batch) sequence.state->add_tokens(sequence.tokens.size());
+  for (const Sequence& sequence : batch) sequence.state->consumed(sequence.tokens);
 }
 
 std::vector<Model::Chunk> Model::cut(std::span<const Sequence> batch) {

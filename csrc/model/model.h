@@ -67,6 +67,12 @@ class Model {
   std::vector<Importance> importances();
   const Format& main_format() const { return format(weights_.main_type()); }
 
+  /// Bytes that models of the same weights share, however they are stored; and bytes
+  /// that only models of the same logits share, to the last bit.
+  const std::string& identity() const noexcept { return state_layout_->identity; }
+  const std::string& exact_identity() const noexcept { return exact_identity_; }
+  const StateLayout& state_layout() const noexcept { return *state_layout_; }
+
   std::shared_ptr<State> initial_state() const { return std::make_shared<State>(state_layout_); }
 
   /// Advances every state over its tokens. `logits` is [sequences, n_vocab], after
@@ -116,6 +122,7 @@ class Model {
   Matrix head_;
   BoundWeights weights_;
   std::shared_ptr<const StateLayout> state_layout_;
+  std::string exact_identity_;
 
   // [n_tokens, n_embd], and [n_tokens, n_vocab]
   const Rows* embedded_ = nullptr;

@@ -1,7 +1,9 @@
 #include "model/state.h"
 
 #include <algorithm>
+#include <bit>
 #include <cassert>
+#include <cmath>
 #include <cstring>
 #include <functional>
 #include <numeric>
@@ -30,6 +32,30 @@ void copy_array(const StateArray& array, const float* in, float* out) noexcept {
   } else {
     std::memcpy(out, in, array.size() * sizeof(float));
   }
+}
+
+/// FNV-1a by words; its upper half, which takes in every bit, goes into the lower one each time.
+std::uint64_t mixed(std::uint64_t hash, std::uint64_t word) noexcept {
+  hash = (hash ^ word) * 0x100000001B3;
+  return hash ^ (hash >> 32);
+}
+
+bool all_finite(const float* values, std::size_t n) noexcept {
+  constexpr std::uint32_t kExponent = 0x7F800000;
+  std::uint32_t any = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    any |= static_cast<std::uint32_t>((std::bit_cast<std::uint32_t>(values[i]) & kExponent) ==
+                                      kExponent);
+  }
+  return any == 0;
+}
+
+void check_finite(const StateArray& array, const float* values) {
+  if (all_finite(values, array.size())) return;
+  const auto is_finite = [](float value) { return std::isfinite(value); };
+  const float* found = std::find_if_not(values, values + array.size(), is_finite);
+  throw StateError("state array " + array.name + " holds " + std::to_string(*found) +
+                   " at position " + std::to_string(found - values) + ", expected finite numbers");
 }
 
 const NamedArray& find(std::span<const NamedArray> arrays, const StateArray& wanted) {
@@ -76,6 +102,16 @@ std::size_t StateLayout::offset(const std::string& name) const {
   return found->offset;
 }
 
+std::size_t StateLayout::n_values() const noexcept {
+  const auto add = [](std::size_t sum, const StateArray& array) { return sum + array.size(); };
+  return std::accumulate(arrays.begin(), arrays.end(), std::size_t{0}, add);
+}
+
+void History::add(std::span<const TokenId> tokens) noexcept {
+  n_tokens += tokens.size();
+  for (const TokenId token : tokens) hash = mixed(hash, static_cast<std::uint64_t>(token));
+}
+
 StateLayout matrix_state_layout(const Config& config, bool transposed) {
   const std::size_t n = config.head_size;
   StateLayout layout;
@@ -103,8 +139,19 @@ bool State::matches(const StateLayout& other) const noexcept {
 std::shared_ptr<State> State::clone() const {
   auto copy = std::make_shared<State>(layout_);
   std::memcpy(copy->data(), buffer_.data(), n_bytes());
-  copy->n_tokens_ = n_tokens();
+  copy->set_history(history());
   return copy;
+}
+
+void State::set_history(const History& history) noexcept {
+  n_tokens_.store(history.n_tokens, std::memory_order_relaxed);
+  hash_ = history.hash;
+}
+
+void State::consumed(std::span<const TokenId> tokens) noexcept {
+  History moved = history();
+  moved.add(tokens);
+  set_history(moved);
 }
 
 void State::read(const StateArray& array, float* out) const noexcept {
@@ -118,7 +165,42 @@ void State::write(const StateArray& array, const float* values) noexcept {
 void State::assign(std::span<const NamedArray> arrays) {
   refuse_unknown(arrays, *layout_);
   for (const StateArray& wanted : layout_->arrays) find(arrays, wanted);  // all, before a change
-  for (const StateArray& wanted : layout_->arrays) write(wanted, find(arrays, wanted).values);
+  std::uint64_t hash = History{}.hash;
+  for (const StateArray& wanted : layout_->arrays) {
+    const float* values = find(arrays, wanted).values;
+    write(wanted, values);
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+      hash = mixed(hash, std::bit_cast<std::uint32_t>(values[i]));
+    }
+  }
+  hash_ = hash;
+}
+
+void State::read_all(float* out) const {
+  for (const StateArray& array : layout_->arrays) {
+    read(array, out);
+    check_finite(array, out);
+    out += array.size();
+  }
+}
+
+void State::restore(std::span<const float> values, const History& history) {
+  if (values.size() != layout_->n_values()) {
+    throw StateError("a state of " + layout_->description + " has " +
+                     std::to_string(layout_->n_values()) + " values, " +
+                     std::to_string(values.size()) + " were given");
+  }
+  const float* next = values.data();
+  for (const StateArray& array : layout_->arrays) {
+    check_finite(array, next);
+    next += array.size();
+  }
+  next = values.data();
+  for (const StateArray& array : layout_->arrays) {
+    write(array, next);
+    next += array.size();
+  }
+  set_history(history);
 }
 
 std::unique_lock<State> claim(State& state) {

@@ -37,18 +37,23 @@ void check_blocks(const ModelFile& file, const TensorInfo& tensor, const Format&
                          std::string(format.name));
 }
 
-/// bf16, to nearest even: files of the same weights in F32, F16 or BF16 agree.
+/// bf16, to nearest even, and 0 below 2^-14, where f16 runs out of digits: files of
+/// the same weights in F32, F16 or BF16 agree.
 std::uint16_t rounded_bf16(float value) noexcept {
   const auto bits = std::bit_cast<std::uint32_t>(value);
-  return static_cast<std::uint16_t>((bits + 0x7FFFU + ((bits >> 16) & 1U)) >> 16);
+  const auto rounded = static_cast<std::uint16_t>((bits + 0x7FFFU + ((bits >> 16) & 1U)) >> 16);
+  constexpr std::uint16_t kSmallestNormalF16 = 0x3880;  // 2^-14
+  return (rounded & 0x7FFF) < kSmallestNormalF16 ? std::uint16_t{0} : rounded;
 }
 
-void append_bf16(std::string& bytes, const float* values, std::size_t n) {
+std::string rounded_bytes(const float* values, std::size_t n) {
+  std::string bytes;
   for (std::size_t i = 0; i < n; ++i) {
     const std::uint16_t rounded = rounded_bf16(values[i]);
     bytes.push_back(static_cast<char>(rounded & 0xFF));
     bytes.push_back(static_cast<char>(rounded >> 8));
   }
+  return bytes;
 }
 
 std::uint64_t total_bytes(const ModelFile& file) {
@@ -85,6 +90,12 @@ std::size_t WeightBinder::n_out(const std::string& name) const {
   return tensor.shape[0];
 }
 
+void WeightBinder::sample(const TensorInfo& tensor, const WeightRows& rows) {
+  bound_.samples[tensor.name] = std::string(format(tensor.type).name) + " as " +
+                                std::string(rows.format().name) + " " + shape_text(tensor.shape) +
+                                " " + rows.sample();
+}
+
 void WeightBinder::count(const TensorInfo& tensor) {
   consumed_.insert(tensor.name);
   bytes_done_ += tensor.n_bytes;
@@ -119,6 +130,7 @@ Matrix WeightBinder::upload(const TensorInfo& tensor, const WeightRows& rows, st
   Matrix matrix =
       ops_.upload({&rows.format(), n_out, rows.n_inputs(), read, in_place, zeros_expected});
 
+  sample(tensor, rows);
   if (matrix.tiles) bound_.packed_bytes += matrix.tiles->size();
   bound_.bytes_per_token += matrix.bytes();
   // Matrices stacked in one tensor read the same inputs: the first one's count for all.
@@ -153,16 +165,20 @@ LowRank WeightBinder::low_rank(const std::string& first, const std::string& seco
 
 WeightRows WeightBinder::table(const std::string& name, std::size_t n_rows, std::size_t n_cols) {
   const TensorInfo& tensor = take_matrix(name, n_rows, n_cols);
+  const WeightRows rows = rows_of(tensor);
+  sample(tensor, rows);
   count(tensor);
-  return rows_of(tensor);
+  return rows;
 }
 
 // Vectors.
 
-AlignedBuffer WeightBinder::read_vector(const TensorInfo& tensor) const {
+AlignedBuffer WeightBinder::read_vector(const TensorInfo& tensor) {
   const std::size_t n = tensor.n_elements();
   AlignedBuffer values(round_up(n * sizeof(float), kAlignment));
-  rows_of(tensor).dequantize(0, n / tensor.shape.back(), values.as<float>());
+  const WeightRows rows = rows_of(tensor);
+  rows.dequantize(0, n / tensor.shape.back(), values.as<float>());
+  sample(tensor, rows);
   return values;
 }
 
@@ -195,7 +211,7 @@ const float* WeightBinder::per_head(const std::string& name, std::size_t n_head,
 
 const float* WeightBinder::token_shift(const std::string& name, std::size_t n, Lerp lerp) {
   const float* mu = vector(name, n);
-  append_bf16(bound_.shift_bytes, mu, n);
+  bound_.shifts[name] = rounded_bytes(mu, n);
   if (lerp == Lerp::kWeighsPrevious) return mu;
   float* values = bound_.vectors.back().as<float>();
   std::transform(values, values + n, values, [](float current) { return 1.0F - current; });

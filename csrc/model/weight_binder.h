@@ -53,10 +53,11 @@ struct MatrixInputs {
 };
 
 struct BoundWeights {
-  std::vector<AlignedBuffer> vectors;  // the models' const float* point into these
-  std::string shift_bytes;             // all token-shift vectors as bf16, in order of binding
-  std::uint64_t packed_bytes = 0;      // of matrices, in memory
-  std::uint64_t bytes_per_token = 0;   // of matrices, that one token reads
+  std::vector<AlignedBuffer> vectors;          // the models' const float* point into these
+  std::map<std::string, std::string> shifts;   // token-shift vectors, rounded, by name
+  std::map<std::string, std::string> samples;  // of all tensors: type, shape and some bytes
+  std::uint64_t packed_bytes = 0;              // of matrices, in memory
+  std::uint64_t bytes_per_token = 0;           // of matrices, that one token reads
   std::array<std::uint64_t, kWeightTypes> layer_weights = {};  // matrix elements in blocks, by type
 
   std::vector<MixingActivity> activity;  // of the layers
@@ -108,8 +109,9 @@ class WeightBinder {
   WeightRows rows_of(const TensorInfo& tensor) const;
   Matrix upload(const TensorInfo& tensor, const WeightRows& rows, std::size_t first_row,
                 std::size_t n_out, bool zeros_expected = false);
-  AlignedBuffer read_vector(const TensorInfo& tensor) const;
+  AlignedBuffer read_vector(const TensorInfo& tensor);
   const float* keep(AlignedBuffer values);
+  void sample(const TensorInfo& tensor, const WeightRows& rows);
   void count(const TensorInfo& tensor);
 
   const ModelFile& file_;

@@ -1,5 +1,6 @@
 #include "model/weight_rows.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 #include <vector>
@@ -30,13 +31,28 @@ const std::uint8_t* WeightRows::in_place() const {
   return mapped_ && !made_ && !converts() ? file_->mapped(*tensor_) : nullptr;
 }
 
+void WeightRows::read_bytes(std::uint64_t begin, std::size_t n, void* out) const {
+  if (made_) {
+    std::memcpy(out, made_->data() + begin, n);
+  } else {
+    file_->read(*tensor_, begin, n, out);
+  }
+}
+
 void WeightRows::read_stored(std::size_t row, std::size_t n_rows, void* out) const {
   const std::size_t n_bytes = stored_->row_bytes(n_inputs());
-  if (made_) {
-    std::memcpy(out, made_->data() + row * n_bytes, n_rows * n_bytes);
-  } else {
-    file_->read(*tensor_, row * n_bytes, n_rows * n_bytes, out);
+  read_bytes(row * n_bytes, n_rows * n_bytes, out);
+}
+
+std::string WeightRows::sample() const {
+  constexpr std::uint64_t kPieces = 8;
+  constexpr std::uint64_t kPieceBytes = 128;
+  const std::uint64_t n = std::min(kPieceBytes, tensor_->n_bytes);
+  std::string bytes(kPieces * n, '\0');
+  for (std::uint64_t i = 0; i < kPieces; ++i) {
+    read_bytes((tensor_->n_bytes - n) * i / (kPieces - 1), n, bytes.data() + i * n);
   }
+  return bytes;
 }
 
 void WeightRows::dequantize_stored(std::size_t row, std::size_t n_rows, float* out) const {

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "core/aligned_buffer.h"
 #include "io/model_file.h"
@@ -27,10 +28,15 @@ class WeightRows {
   /// The same as float32.
   void dequantize(std::size_t row, std::size_t n_rows, float* out) const;
 
+  /// Some of the stored bytes, from the first to the last, in pieces as far apart as
+  /// can be: enough to tell one training of a model from another.
+  std::string sample() const;
+
   /// The rows in the mapped file; nullptr unless they are used where they lie.
   const std::uint8_t* in_place() const;
 
  private:
+  void read_bytes(std::uint64_t begin, std::size_t n, void* out) const;
   void read_stored(std::size_t row, std::size_t n_rows, void* out) const;
   void dequantize_stored(std::size_t row, std::size_t n_rows, float* out) const;
   bool converts() const noexcept { return wanted_ != stored_; }

@@ -1,7 +1,10 @@
 #include "sampling/penalties.h"
 
+#include <cmath>
+#include <limits>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace rwkvcpp {
 
@@ -23,6 +26,25 @@ void Penalties::observe(TokenId token) {
   const auto [found, is_new] = place_.try_emplace(id, occurrences_.size());
   if (is_new) occurrences_.push_back({id, 0.0});
   occurrences_[found->second].count += 1.0;
+}
+
+void Penalties::restore(std::vector<Occurrence> occurrences) {
+  std::unordered_map<std::size_t, std::size_t> place;
+  for (const auto& [token, count] : occurrences) {
+    const std::string name = "token " + std::to_string(token);
+    if (token > static_cast<std::size_t>(std::numeric_limits<TokenId>::max())) {
+      throw std::invalid_argument(name + " was counted, expected an id below 2^31");
+    }
+    if (!std::isfinite(count) || count < 0) {
+      throw std::invalid_argument("the count of " + name + " is " + std::to_string(count) +
+                                  ", expected 0 or more");
+    }
+    if (!place.emplace(token, place.size()).second) {
+      throw std::invalid_argument(name + " is counted twice");
+    }
+  }
+  occurrences_ = std::move(occurrences);
+  place_ = std::move(place);
 }
 
 }  // namespace rwkvcpp

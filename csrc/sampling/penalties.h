@@ -15,6 +15,12 @@
 
 namespace rwkvcpp {
 
+/// How often a token came, each time faded by what came after.
+struct Occurrence {
+  std::size_t token;
+  double count;
+};
+
 class Penalties {
  public:
   Penalties(double presence, double frequency, double decay) noexcept
@@ -25,12 +31,11 @@ class Penalties {
   /// std::out_of_range for a negative token.
   void observe(TokenId token);
 
- private:
-  struct Occurrence {
-    std::size_t token;
-    double count;
-  };
+  const std::vector<Occurrence>& occurrences() const noexcept { return occurrences_; }
+  /// std::invalid_argument, and nothing changed, for a token twice, or a count that cannot be.
+  void restore(std::vector<Occurrence> occurrences);
 
+ private:
   double presence_;
   double frequency_;
   double decay_;

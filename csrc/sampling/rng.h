@@ -21,6 +21,9 @@ class SplitMix64 {
     return x ^ (x >> 31);
   }
 
+  /// SplitMix64(state()) continues from here.
+  std::uint64_t state() const noexcept { return state_; }
+
   /// Uniform in [0, 1): a multiple of 2^-53.
   double uniform() noexcept { return static_cast<double>(next() >> 11) * 0x1p-53; }
 

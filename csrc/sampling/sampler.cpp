@@ -81,6 +81,11 @@ TokenId Sampler::sample(std::span<const float> logits) {
   return token;
 }
 
+void Sampler::restore(SamplerMemory memory) {
+  penalties_.restore(std::move(memory.occurrences));
+  rng_ = SplitMix64(memory.rng);
+}
+
 void Sampler::probabilities(std::span<const float> logits, std::span<float> out) {
   adjust(logits);
   std::fill(out.begin(), out.end(), 0.0f);

@@ -18,6 +18,12 @@
 
 namespace rwkvcpp {
 
+/// What a sampler remembers of its sequence: another one of the same parameters goes on with it.
+struct SamplerMemory {
+  std::uint64_t rng;
+  std::vector<Occurrence> occurrences;
+};
+
 class Sampler {
  public:
   /// std::invalid_argument for parameters out of their range.
@@ -30,6 +36,10 @@ class Sampler {
 
   /// Counts a token that was not sampled, a prompt's, as sample() would have.
   void observe(TokenId token) { penalties_.observe(token); }
+
+  SamplerMemory memory() const { return {rng_.state(), penalties_.occurrences()}; }
+  /// std::invalid_argument, and nothing changed, for a memory that no sampler could have.
+  void restore(SamplerMemory memory);
 
   /// The distribution that sample() would draw from, into out[logits.size()].
   void probabilities(std::span<const float> logits, std::span<float> out);

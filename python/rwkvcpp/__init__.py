@@ -14,18 +14,28 @@ from rwkvcpp._core import (
     instruction_sets,
 )
 from rwkvcpp.bundled import bundled_model
-from rwkvcpp.errors import ModelFormatError, RwkvError, StateError, UnsupportedError
+from rwkvcpp.errors import (
+    ApproximateStateWarning,
+    ModelFormatError,
+    RwkvError,
+    StateError,
+    UnsupportedError,
+)
+from rwkvcpp.fingerprint import ModelIdentity
 from rwkvcpp.model import GROUP_NORM_EPS, Model, model_info
 from rwkvcpp.sampling import Sampler, SamplingParams, sample
-from rwkvcpp.session import Session
+from rwkvcpp.session import Checkpoint, Session
 from rwkvcpp.state import State
 from rwkvcpp.stream import TextStream
 from rwkvcpp.tokenizer import Tokenizer, load_tokenizer
 
 __all__ = [
     "GROUP_NORM_EPS",
+    "ApproximateStateWarning",
+    "Checkpoint",
     "Model",
     "ModelFormatError",
+    "ModelIdentity",
     "RwkvError",
     "Sampler",
     "SamplingParams",

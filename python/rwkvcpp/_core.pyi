@@ -78,6 +78,9 @@ def file_info(file: ModelFile) -> dict[str, Any]:
     type, shape, bytes), metadata (dict; long arrays as their length).
     """
 
+def hash_tokens(tokens: Sequence[int], start: int = ...) -> int:
+    """The tokens_hash of a state of `start` (that of an initial one) after these tokens."""
+
 class State:
     """Recurrent state of one sequence."""
 
@@ -86,6 +89,16 @@ class State:
     @property
     def n_tokens(self) -> int:
         """Tokens consumed since the initial state."""
+    @property
+    def tokens_hash(self) -> int:
+        """Of the tokens consumed, and of the values it began with."""
+    @property
+    def layout(self) -> list[tuple[str, list[int]]]:
+        """(name, shape) of the arrays, in the order of values()."""
+    def values(self) -> NDArray[np.float32]:
+        """All arrays one behind the other; StateError unless every value is finite."""
+    def restore(self, values: NDArray[np.float32], n_tokens: int, tokens_hash: int) -> None:
+        """The reverse of values(); StateError, and nothing changed, unless they fit."""
     def clone(self) -> State: ...
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """Copies by name: "blocks.0.att.x", "blocks.0.att.wkv", "blocks.0.ffn.x"; v4 has aa, bb
@@ -145,6 +158,15 @@ class Model:
     def importances(self) -> dict[str, tuple[NDArray[np.float64], int]]:
         """For each matrix by its tensor's name: the squares of its inputs added up, [n_in], and of
         how many rows. ValueError unless the model was loaded with collect=True."""
+    @property
+    def identity(self) -> bytes:
+        """What models of the same weights share, however these are stored."""
+    @property
+    def exact_identity(self) -> bytes:
+        """What models of the same logits share, to the last bit."""
+    @property
+    def description(self) -> str:
+        """ "RWKV 7, 12 layers of 768", for messages."""
     def initial_state(self) -> State: ...
     def forward(
         self,
@@ -199,6 +221,10 @@ class Sampler:
         """Count a token that was not sampled (a prompt's), as sample() would have."""
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """The distribution that sample() would draw from, [n_vocab], summing to 1."""
+    def memory(self) -> tuple[int, list[int], list[float]]:
+        """(state of the random generator, tokens counted, their counts)."""
+    def restore(self, memory: tuple[int, Sequence[int], Sequence[float]]) -> None:
+        """The reverse of memory(); ValueError for one that no sampler could have."""
     def clone(self) -> Sampler: ...
 
 def read_imatrix(path: str) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:

@@ -17,5 +17,9 @@ class UnsupportedError(RwkvError):
     """A file or request that is well formed and that this build cannot serve."""
 
 
+class ApproximateStateWarning(UserWarning):
+    """A state goes on, and not exactly as it would have where it comes from."""
+
+
 class StateError(RwkvError):
     """A state that does not fit the model, or that is in use elsewhere."""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from rwkvcpp import _core
 from rwkvcpp.bundled import bundled_model
 from rwkvcpp.checkpoints.opening import TypeArgument, open_model
+from rwkvcpp.errors import ApproximateStateWarning
+from rwkvcpp.fingerprint import ModelIdentity, identity_of
 from rwkvcpp.state import State
 from rwkvcpp.tokenizer import Tokenizer, load_tokenizer, vocabulary_beside
 from rwkvcpp.tuned_state import apply_tuned
@@ -79,9 +82,11 @@ class Model:
             collect=collect,
             progress=progress,
         )
+        self._identity = identity_of(self._native, self.path.name)
+        self._told: set[str] = set()  # why states continue approximately, each once
         self._tuned_state: State | None = None
         if opened.tuned_states:
-            self._tuned_state = State(self._native.initial_state())
+            self._tuned_state = self._empty_state()
             apply_tuned(self._tuned_state, opened.tuned_states, self.version, self.path)
         self._tokenizer_source = tokenizer
         self._tokenizer_hint = opened.tokenizer_hint
@@ -155,6 +160,11 @@ class Model:
         """Bytes of weights that one decoded token reads: every matrix but the embedding."""
         return self._native.token_bytes_read
 
+    @property
+    def identity(self) -> ModelIdentity:
+        """Two hashes of the weights: what their states fit, and what computes the same logits."""
+        return self._identity
+
     def metadata(self, key: str) -> Any:
         """The value that a GGUF file gives `key`, or None."""
         return self._native.metadata(key)
@@ -172,7 +182,60 @@ class Model:
         """A new state, which has seen nothing; a tuned one, if the file has one merged in."""
         if self._tuned_state is not None:
             return self._tuned_state.clone()
-        return State(self._native.initial_state())
+        return self._empty_state()
+
+    def _empty_state(self) -> State:
+        return State(self._native.initial_state(), self._identity)
+
+    def load_state(self, path: PathArgument) -> State:
+        """The state that `State.save` wrote, or that a saved session ends with.
+
+        StateError for any other file, and for a state of other weights. An
+        ApproximateStateWarning tells, once, when the weights are the same in other types.
+        """
+        from rwkvcpp.state_container import read_file
+        from rwkvcpp.state_file import read_state
+
+        return read_state(read_file(path), self)
+
+    def state_from_bytes(self, data: bytes) -> State:
+        """The state that `State.to_bytes` gave; bytes from anywhere are safe to try."""
+        from rwkvcpp.state_container import read_bytes
+        from rwkvcpp.state_file import read_state
+
+        return read_state(read_bytes(data, "the state"), self)
+
+    def load_session(self, path: PathArgument) -> Session:
+        """The session that `Session.save` wrote: it continues with the tokens it would have had."""
+        from rwkvcpp.session import Session
+
+        return Session.load(self, path)
+
+    def session_from_bytes(self, data: bytes) -> Session:
+        """The session that `Session.to_bytes` gave; bytes from anywhere are safe to try."""
+        from rwkvcpp.session import Session
+
+        return Session.from_bytes(self, data)
+
+    def state_from_rwkv_cpp(self, values: ArrayLike) -> State:
+        """The state with rwkv.cpp's raw floats, as `State.to_rwkv_cpp` gives them.
+
+        They do not say which weights they belong to, or how many tokens led there: only their
+        number is checked.
+        """
+        from rwkvcpp.rwkv_cpp_state import from_rwkv_cpp
+
+        return from_rwkv_cpp(values, self)
+
+    def _tell_approximate(self, where: str, why: str, reason: str) -> None:
+        """Once for each `why`."""
+        if why not in self._told:
+            self._told.add(why)
+            warnings.warn(
+                f"{where}: continues approximately: {reason}",
+                ApproximateStateWarning,
+                stacklevel=4,
+            )
 
     def session(self, state: State | None = None) -> Session:
         """A new Session: a state with the tokens it consumed and the logits it predicts next."""
@@ -207,7 +270,7 @@ class Model:
         Ctrl-C may strike after the state has moved and before the caller sees what `forward`
         returns; here the logits are safe by then, and a session can go on from them.
         """
-        segments = [(tokens, _native_state(state))]
+        segments = [(tokens, self._native_state(state))]
         # extend() and map() are C, like what they call: no signal is looked at in between.
         results.extend(map(self._native.forward, (segments,), (all_logits,)))
 
@@ -217,8 +280,15 @@ class Model:
         A segment is (tokens, state): any number of tokens, each with a state of its own. One call
         reads the weights once for all of them, and gives what one call for each would have.
         """
-        native = [(tokens, _native_state(state)) for tokens, state in segments]
+        native = [(tokens, self._native_state(state)) for tokens, state in segments]
         return self._native.forward(native, False)
+
+    def _native_state(self, state: State) -> _core.State:
+        if not isinstance(state, State):
+            raise TypeError(f"expected a rwkvcpp.State, got {type(state).__name__}")
+        if state.identity.exact_fingerprint != self._identity.exact_fingerprint:
+            state._is_exact = False  # other types of the same weights, or the call refuses it
+        return state._native
 
     def zeros(self) -> list[LayerZeros]:
         """What each layer's `ffn.value` has met since the model was loaded, first layer first.
@@ -260,12 +330,6 @@ def model_info(path: PathArgument | None = None) -> dict[str, Any]:
     facts = _core.file_info(opened.file)
     beside = vocabulary_beside(opened.tokenizer_hint, facts["n_vocab"])
     return facts | {"tokenizer_file": None if beside is None else str(beside)}
-
-
-def _native_state(state: State) -> _core.State:
-    if not isinstance(state, State):
-        raise TypeError(f"expected a rwkvcpp.State, got {type(state).__name__}")
-    return state._native
 
 
 def _checked_threads(threads: int | None) -> int:

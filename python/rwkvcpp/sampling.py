@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -70,6 +70,24 @@ class SamplingParams:
             _check_integer("seed", self.seed, 0, 2**64 - 1)
 
 
+def settings(params: SamplingParams) -> dict[str, Any]:
+    """The parameters as JSON has them: equal for equal ones, however they were given."""
+    return {option.name: _plain(getattr(params, option.name)) for option in fields(params)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(int(token)): float(bias) for token, bias in value.items()}
+    if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str):
+        return [int(token) for token in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def same_settings(one: SamplingParams, other: SamplingParams) -> bool:
+    """Whether both ask for the same."""
+    return settings(one) == settings(other)
+
+
 def _check_number(name: str, value: float, low: float, high: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
         raise TypeError(f"{name} must be a number, got {value!r}")
@@ -86,6 +104,15 @@ def _check_integer(name: str, value: int, low: int, high: int) -> None:
         raise TypeError(f"{name} must be an integer, got {value!r}")
     if not low <= value <= high:
         raise ValueError(f"{name} is {value}, expected {low} to {high}")
+
+
+class SamplerMemory(NamedTuple):
+    """What a sampler remembers of its sequence: `Sampler.recall` goes on from it."""
+
+    seed: int
+    rng: int  # the state of the random generator
+    tokens: list[int]  # those that penalties count
+    counts: list[float]
 
 
 class Sampler:
@@ -134,6 +161,18 @@ class Sampler:
     def probabilities(self, logits: ArrayLike) -> NDArray[np.float32]:
         """The distribution that `sample` would draw from, float32 [n_vocab]."""
         return self._native.probabilities(_row(logits))
+
+    def memory(self) -> SamplerMemory:
+        """What it remembers, as numbers."""
+        return SamplerMemory(self._seed, *self._native.memory())
+
+    @classmethod
+    def recall(cls, params: SamplingParams, memory: SamplerMemory) -> Sampler:
+        """A sampler that will draw what the one with this memory and these parameters would."""
+        sampler = cls(params)
+        sampler._seed = memory.seed
+        sampler._native.restore(memory[1:])
+        return sampler
 
     def clone(self) -> Sampler:
         """A sampler that will draw what this one would, and goes its own way from here."""

@@ -26,14 +26,21 @@ class TextStream:
             if not text:
                 raise ValueError("a stop string must not be empty: it would end every text")
         self._stops = tuple(stop)
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        # Bytes that are no text stay apart until they are shown: so what was shown can be counted.
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self._held = ""
+        self._n_shown = 0
         self._stopped = False
 
     @property
     def stopped(self) -> bool:
         """Whether a stop string appeared; nothing is shown from then on."""
         return self._stopped
+
+    @property
+    def n_shown(self) -> int:
+        """Of the bytes that came, how many the text so far stands for."""
+        return self._n_shown
 
     def push(self, data: bytes) -> str:
         """The text that is certain now that `data` has come."""
@@ -50,10 +57,15 @@ class TextStream:
         end = self._first_stop(text)
         if end is not None:
             self._stopped, self._held = True, ""
-            return text[:end]
+            return self._shown(text[:end])
         n_held = 0 if final else self._undecided(text)
         self._held = text[len(text) - n_held :]
-        return text[: len(text) - n_held]
+        return self._shown(text[: len(text) - n_held])
+
+    def _shown(self, text: str) -> str:
+        data = text.encode("utf-8", "surrogateescape")
+        self._n_shown += len(data)
+        return data.decode("utf-8", "replace")
 
     def _first_stop(self, text: str) -> int | None:
         """Where the stop begins that is complete first: however the text arrives, the same one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,22 +13,36 @@ PathArgument = str | os.PathLike[str]
 
 
 @contextmanager
-def whole_file(path: PathArgument) -> Iterator[Path]:
+def whole_file(path: PathArgument, *, durable: bool = False) -> Iterator[Path]:
     """A path beside `path` to write to; the file becomes `path` when the block ends well.
 
-    An error or Ctrl-C leaves nothing behind, and what was at `path` before as it was.
+    An error or Ctrl-C leaves nothing behind, and what was at `path` before as it was; a killed
+    process leaves its `.part` behind. durable: the file is on the disk then, not only in memory.
     """
     final = Path(path).resolve()
     _check_place(final)
-    # Another process may be writing the same file: each has its own, and the last one wins.
-    temporary = final.with_name(f"{final.name}.{os.getpid()}.part")
+    # Others may be writing the same file: each has its own, and the last one wins.
+    temporary = final.with_name(f"{final.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    temporary.touch(exist_ok=False)
     try:
-        temporary.touch(exist_ok=False)
         yield temporary
+        if durable:
+            _sync(temporary)
         temporary.replace(final)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    if durable:
+        _sync(final.parent)
+
+
+def _sync(path: Path) -> None:
+    """Wait until the disk has a file's bytes, or a folder's names."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _check_place(path: Path) -> None:

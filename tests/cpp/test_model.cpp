@@ -332,6 +332,69 @@ TEST_CASE("arrays have the names, shapes and order of the torch package") {
   }
 }
 
+TEST_CASE("values carry a state from one object to another, with where it comes from") {
+  const auto model = loaded(rwkv7());
+  const auto state = model->initial_state();
+  const auto other = model->initial_state();
+  run(*model, *state, tokens(5));
+  std::vector<float> values(state->layout().n_values());
+  state->read_all(values.data());
+  other->restore(values, state->history());
+  CHECK(arrays_of(*other) == arrays_of(*state));
+  CHECK(other->n_tokens() == 5);
+  CHECK(other->history().hash == state->history().hash);
+  CHECK(run(*model, *other, tokens(4)) == run(*model, *state, tokens(4)));
+}
+
+TEST_CASE("values that are not finite, or too few, are refused both ways") {
+  const auto model = loaded(rwkv7());
+  const auto state = model->initial_state();
+  run(*model, *state, tokens(5));
+  const Arrays before = arrays_of(*state);
+  std::vector<float> values(state->layout().n_values(), 1.0F);
+  const auto error = [&](std::span<const float> given) {
+    return message<StateError>([&] { state->restore(given, {}); });
+  };
+
+  CHECK(error(std::span(values).first(values.size() - 1))
+            .starts_with("a state of RWKV 7, 3 layers of 32 has 1728 values, 1727 were given"));
+  for (const float bad : {std::nanf(""), INFINITY, -INFINITY}) {
+    values[32 + 7] = bad;  // behind blocks.0.att.x
+    CHECK(error(values) == "state array blocks.0.att.wkv holds " + std::to_string(bad) +
+                               " at position 7, expected finite numbers");
+  }
+  CHECK(arrays_of(*state) == before);
+  CHECK(state->n_tokens() == 5);
+
+  state->data()[state->layout().arrays[2].offset] = INFINITY;
+  CHECK(message<StateError>([&] {
+          state->read_all(values.data());
+        }).starts_with("state array blocks.0.ffn.x holds inf at position 0"));
+}
+
+TEST_CASE("a hash tells histories apart, and not how they were cut") {
+  const auto model = loaded(rwkv7());
+  const auto hash_of = [&](std::initializer_list<std::vector<TokenId>> pieces) {
+    const auto state = model->initial_state();
+    for (const std::vector<TokenId>& piece : pieces) run(*model, *state, piece);
+    return state->history().hash;
+  };
+  CHECK(hash_of({{1, 2, 3}}) == hash_of({{1}, {2, 3}}));
+  CHECK(hash_of({{1, 2, 3}}) != hash_of({{1, 3, 2}}));
+  CHECK(hash_of({{1, 2, 3}}) != hash_of({{1, 2}}));
+  CHECK(hash_of({{0}}) != hash_of({{0, 0}}));
+  CHECK(hash_of({{0}}) != History{}.hash);
+
+  const auto begun = model->initial_state();  // with values
+  Arrays arrays = arrays_of(*begun);
+  arrays.at("blocks.1.att.wkv")[3] = 1.0F;
+  begun->assign(named(*begun, arrays));
+  CHECK(begun->n_tokens() == 0);
+  CHECK(begun->history().hash != History{}.hash);
+  run(*model, *begun, tokens(1));
+  CHECK(begun->history().hash != hash_of({tokens(1)}));
+}
+
 TEST_CASE("arrays that do not fit are refused, and nothing is taken") {
   const auto model = loaded(rwkv7());
   const auto state = model->initial_state();

@@ -10,7 +10,8 @@ from rwkvcpp import _core
 
 
 def test_public_names_are_sorted_and_there():
-    assert rwkvcpp.__all__ == sorted(rwkvcpp.__all__)
+    constants_first = sorted(rwkvcpp.__all__, key=lambda name: (not name.isupper(), name))
+    assert rwkvcpp.__all__ == constants_first
     assert [name for name in rwkvcpp.__all__ if not hasattr(rwkvcpp, name)] == []
 
 

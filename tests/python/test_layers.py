@@ -61,7 +61,20 @@ IMPORTS = {
     "kl_base": {"errors", "predictions", "tokenizer", "whole_file"},
     "bundled": set(),
     "sampling": {"_core"},
-    "state": {"_core", "errors", "model"},  # model: for its type alone
+    "fingerprint": {"_core"},
+    "header_fields": {"errors"},
+    "state": {
+        "_core", "errors", "fingerprint", "whole_file",
+        "model",  # for its type alone
+        "rwkv_cpp_state", "state_blend", "state_container", "state_file",  # made late
+    },
+    "state_container": {"_core", "errors", "header_fields", "whole_file"},
+    "state_file": {
+        "errors", "fingerprint", "header_fields", "state_container",
+        "model", "state",  # for their types alone
+    },
+    "state_blend": {"errors", "state"},
+    "rwkv_cpp_state": {"errors", "model", "state"},
     "templates": {"errors", "templates"},
     "tokenizer": {"_core", "errors", "gguf_vocabulary"},  # gguf_vocabulary: made late
     "gguf_vocabulary": {"errors", "tokenizer"},
@@ -69,13 +82,21 @@ IMPORTS = {
     "tuned_state": {"errors", "state"},
     "checkpoints": {"_core", "checkpoints", "errors", "file_types"},
     "model": {
-        "_core", "bundled", "checkpoints", "errors", "state", "tokenizer", "tuned_state", "zeros",
-        "session",  # made late
+        "_core", "bundled", "checkpoints", "errors", "fingerprint", "state", "tokenizer",
+        "tuned_state", "zeros",
+        "rwkv_cpp_state", "session", "state_container", "state_file",  # made late
     },
-    "session": {"model", "sampling", "state", "stream", "errors"},
+    "session": {
+        "errors", "model", "sampling", "state", "stream", "whole_file",
+        "session_file", "state_container", "state_file",  # made late
+    },
+    "session_file": {
+        "_core", "errors", "header_fields", "sampling", "session", "state_container", "state_file",
+        "model",  # for its type alone
+    },
     "__init__": {
-        "_core", "bundled", "errors", "model", "sampling", "session", "state", "stream",
-        "tokenizer",
+        "_core", "bundled", "errors", "fingerprint", "model", "sampling", "session", "state",
+        "stream", "tokenizer",
     },
     "writers": {
         "_core", "checkpoints", "errors", "gguf_vocabulary", "tokenizer", "writers",

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rwkvcpp.sampling import Sampler, SamplingParams, sample
+from rwkvcpp.sampling import Sampler, SamplerMemory, SamplingParams, sample
 
 Row = NDArray[np.float32]
 
@@ -209,6 +209,34 @@ def test_a_clone_goes_on_as_the_original_would_and_on_its_own():
     clone = original.clone()
     ahead = [clone.sample(logits) for _ in range(10)]
     assert [original.sample(logits) for _ in range(10)] == ahead
+
+
+def test_a_memory_goes_on_as_the_original_would():
+    logits = random_logits(300, spread=1.0)
+    params = SamplingParams(top_p=0.9, presence_penalty=0.3, frequency_penalty=0.5)
+    original = Sampler(params)
+    for _ in range(50):
+        original.sample(logits)
+    recalled = Sampler.recall(params, original.memory())
+    assert recalled.seed == original.seed
+    assert recalled.memory() == original.memory()
+    ahead = [recalled.sample(logits) for _ in range(50)]
+    assert [original.sample(logits) for _ in range(50)] == ahead
+
+
+@pytest.mark.parametrize(
+    ("tokens", "counts", "message"),
+    [
+        ([1, 2], [1.0], "there are 1 counts, expected 2"),
+        ([1, 2, 1], [1.0, 1.0, 1.0], "token 1 is counted twice"),
+        ([2**31], [1.0], "token 2147483648 was counted, expected an id below"),
+        ([1], [math.nan], "the count of token 1 is nan, expected 0 or more"),
+        ([1], [-1.0], "the count of token 1 is -1.000000, expected 0 or more"),
+    ],
+)
+def test_a_memory_that_no_sampler_has_is_refused(tokens, counts, message):
+    with pytest.raises(ValueError, match=message):
+        Sampler.recall(SamplingParams(), SamplerMemory(1, 2, tokens, counts))
 
 
 def test_threads_may_share_a_sampler():
