@@ -84,6 +84,7 @@ class Model:
         )
         self._identity = identity_of(self._native, self.path.name)
         self._told: set[str] = set()  # why states continue approximately, each once
+        self._tuned_states: dict[str, State] = {}
         self._tuned_state: State | None = None
         if opened.tuned_states:
             self._tuned_state = self._empty_state()
@@ -227,6 +228,24 @@ class Model:
 
         return from_rwkv_cpp(values, self)
 
+    def load_tuned_state(self, path: PathArgument, *, name: str | None = None) -> State:
+        """A tuned state, to begin sessions with: .pth, or web-rwkv's .safetensors, .st and .state.
+
+        It is kept, and `model.session(name)` begins one with it; without a name, the file's
+        without its suffix. Several may be kept, and switching between them costs nothing.
+        StateError when it is of another size than the model.
+        """
+        from rwkvcpp.tuned_state import load_tuned
+
+        state = load_tuned(Path(path), self)
+        self._tuned_states[Path(path).stem if name is None else name] = state
+        return state.clone()
+
+    @property
+    def tuned_states(self) -> dict[str, State]:
+        """Copies of the tuned states that were loaded, by name."""
+        return {name: state.clone() for name, state in self._tuned_states.items()}
+
     def _tell_approximate(self, where: str, why: str, reason: str) -> None:
         """Once for each `why`."""
         if why not in self._told:
@@ -237,11 +256,29 @@ class Model:
                 stacklevel=4,
             )
 
-    def session(self, state: State | None = None) -> Session:
-        """A new Session: a state with the tokens it consumed and the logits it predicts next."""
+    def session(self, state: State | str | None = None) -> Session:
+        """A new Session: a state with the tokens it consumed and the logits it predicts next.
+
+        It begins with a copy of `state`, with the tuned state of that name, or with nothing.
+        """
         from rwkvcpp.session import Session
 
-        return Session(self, state)
+        return Session(self, self._named_state(state) if isinstance(state, str) else state)
+
+    def session_from(self, path: PathArgument) -> Session:
+        """A session that goes on from a file, whatever it is: its first bytes tell.
+
+        A saved session, a saved state, or a tuned one, which is not kept.
+        """
+        from rwkvcpp.session_file import open_session
+
+        return open_session(Path(path), self)
+
+    def _named_state(self, name: str) -> State:
+        if name in self._tuned_states:
+            return self._tuned_states[name]
+        known = ", ".join(map(repr, self._tuned_states)) or "none: load_tuned_state loads one"
+        raise ValueError(f"the tuned state {name!r} is not loaded; those that are: {known}")
 
     def forward(
         self, tokens: Tokens, state: State, *, all_logits: bool = False

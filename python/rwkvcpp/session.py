@@ -239,7 +239,7 @@ class Session:
 
     def fork(self) -> Session:
         """A session that goes its own way from here."""
-        return Session._at(self.checkpoint())
+        return Session.at(self._now())
 
     def checkpoint(self) -> Checkpoint:
         """All that the session is now, to come back to with `rewind`."""
@@ -288,8 +288,12 @@ class Session:
         self.__dict__.update(parts)  # in one step: Ctrl-C strikes before it or after
 
     @classmethod
+    def at(cls, checkpoint: Checkpoint) -> Session:
+        """A session that is what another one was at `checkpoint`, and goes its own way."""
+        return cls._at(_copied(checkpoint))
+
+    @classmethod
     def _at(cls, moment: Checkpoint) -> Session:
-        """A session that goes on from a checkpoint that nobody else will use."""
         session = cls.__new__(cls)
         session._model, session._turn = moment.model, 0
         session._become(moment)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,9 +19,10 @@ from rwkvcpp import _core
 from rwkvcpp.errors import RwkvError, StateError
 from rwkvcpp.header_fields import Fields, parse_object, shown_text
 from rwkvcpp.sampling import Sampler, SamplerMemory, SamplingParams, settings
-from rwkvcpp.session import Checkpoint
-from rwkvcpp.state_container import Buffer, Container, pack
+from rwkvcpp.session import Checkpoint, Session
+from rwkvcpp.state_container import Buffer, Container, is_state_file, pack, read_file
 from rwkvcpp.state_file import DType, read_state, state_fields, state_section
+from rwkvcpp.tuned_state import load_tuned
 
 if TYPE_CHECKING:
     from rwkvcpp.model import Model
@@ -112,6 +114,16 @@ def read_session(container: Container, model: Model) -> Checkpoint:
         fields.one_of("finish_reason", None, "stop", "length"),
         _metadata(container),
     )
+
+
+def open_session(path: Path, model: Model) -> Session:
+    """A session that goes on from a file: a saved session, a saved state, or a tuned one."""
+    if not is_state_file(path):
+        return Session(model, load_tuned(path, model))
+    container = read_file(path)
+    if container.header.one_of("kind", "state", KIND) == KIND:
+        return Session.at(read_session(container, model))
+    return Session(model, read_state(container, model))
 
 
 def _array(container: Container, name: str, dtype: type[np.generic]) -> NDArray[Any]:

@@ -79,12 +79,15 @@ IMPORTS = {
     "tokenizer": {"_core", "errors", "gguf_vocabulary"},  # gguf_vocabulary: made late
     "gguf_vocabulary": {"errors", "tokenizer"},
     "file_types": {"_core", "errors"},
-    "tuned_state": {"errors", "state"},
+    "tuned_state": {
+        "checkpoints", "errors", "state",
+        "model",  # for its type alone
+    },
     "checkpoints": {"_core", "checkpoints", "errors", "file_types"},
     "model": {
         "_core", "bundled", "checkpoints", "errors", "fingerprint", "state", "tokenizer",
         "tuned_state", "zeros",
-        "rwkv_cpp_state", "session", "state_container", "state_file",  # made late
+        "rwkv_cpp_state", "session", "session_file", "state_container", "state_file",  # made late
     },
     "session": {
         "errors", "model", "sampling", "state", "stream", "whole_file",
@@ -92,6 +95,7 @@ IMPORTS = {
     },
     "session_file": {
         "_core", "errors", "header_fields", "sampling", "session", "state_container", "state_file",
+        "tuned_state",
         "model",  # for its type alone
     },
     "__init__": {

@@ -236,9 +236,15 @@ def _from_names(container: Container) -> Tensors:
             )
         tensors[own] = Renamed(own, tensor)
     tensors = naming.rework(tensors)
-    if naming.low_rank_transposed or _is_transposed_7(container, tensors):
+    low_rank_transposed = naming.low_rank_transposed or _is_transposed_7(container, tensors)
+    if low_rank_transposed or _is_web_rwkv_state(container):
         return _with_low_rank_transposed(tensors)
     return tensors
+
+
+def _is_web_rwkv_state(container: Container) -> bool:
+    """A tuned state alone: only web-rwkv's converter puts one into safetensors."""
+    return container.kind == "safetensors" and all(map(TIME_STATE.fullmatch, container.tensors))
 
 
 def _is_transposed_7(container: Container, tensors: Tensors) -> bool:
