@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rwkvcpp.templates import TEMPLATES, Reply, ReplyStream, Template, choose_template
@@ -109,6 +109,7 @@ ALL = pytest.mark.parametrize("template", TEMPLATES.values(), ids=lambda t: t.na
 
 
 @ALL
+@settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_what_turns_add_is_what_all_messages_say(template: Template, data: st.DataObject):
     modes = st.sampled_from([None, *template.modes])
@@ -322,7 +323,9 @@ def test_the_name_of_the_file_tells_the_template(stem, name):
 
 def test_what_is_asked_for_comes_before_what_the_file_is_called():
     assert choose_template("bot", path="rwkv7-g1j-1.5b.pth").name == "bot"
-    with pytest.raises(ValueError, match="no template 'chatml', only world, g1"):
+    with pytest.raises(
+        ValueError, match="no template 'chatml', and no file: built in are world, g1"
+    ):
         choose_template("chatml")
 
 

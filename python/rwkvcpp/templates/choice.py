@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from rwkvcpp.templates.formats import TEMPLATES, WORLD
+from rwkvcpp.templates.foreign import jinja_template
+from rwkvcpp.templates.formats import G1, G1A, G1B, TEMPLATES, WORLD
+from rwkvcpp.templates.recognition import of_twin, recognised
 from rwkvcpp.templates.template import Template
 
 Metadata: TypeAlias = "Callable[[str], Any] | Mapping[str, Any]"
@@ -21,24 +23,36 @@ def choose_template(
     path: str | os.PathLike[str] | None = None,
     general_name: str | None = None,
 ) -> Template:
-    """The template that is `asked` for by name, else the one that belongs to the model.
+    """The template that is `asked` for, else the one that belongs to the model.
 
+    asked: the name of one that is built in, or a file of Jinja text.
     metadata: a GGUF file's, `Model.metadata`.
     path: the model file; its name tells generations apart.
     general_name: the model's own name for itself; None reads it in `metadata`.
+
+    Jinja text is matched with what is known, and not rendered here.
     """
-    if asked is not None:
-        return named_template(asked)
     read = metadata.get if isinstance(metadata, Mapping) else metadata or (lambda _: None)
     general_name = read("general.name") if general_name is None else general_name
     names = (Path(path).stem if path is not None else "", str(general_name or ""))
-    return next(filter(None, map(of_name, names)), WORLD)
+    if asked is not None and asked not in TEMPLATES and Path(asked).is_file():
+        text = Path(asked).read_text("utf-8")
+        return _of_jinja(text, names) or jinja_template(text, where=asked)
+    if asked is not None:
+        return named_template(asked)
+    found = read("tokenizer.chat_template")
+    text = found if isinstance(found, str) else ""
+    ours = _of_jinja(text, names) or _of_names(names)
+    if ours is None and text.strip():
+        return jinja_template(text, where=str(path or "the model"))
+    return ours or WORLD
 
 
 def named_template(name: str) -> Template:
     """The built-in template called `name`."""
     if name not in TEMPLATES:
-        raise ValueError(f"there is no template {name!r}, only {', '.join(TEMPLATES)}")
+        known = ", ".join(TEMPLATES)
+        raise ValueError(f"there is no template {name!r}, and no file: built in are {known}")
     return TEMPLATES[name]
 
 
@@ -69,3 +83,19 @@ def of_name(name: str) -> Template | None:
         if found:
             return TEMPLATES[which(found)]
     return None
+
+
+def _of_names(names: Iterable[str]) -> Template | None:
+    return next(filter(None, map(of_name, names)), None)
+
+
+def _of_jinja(text: str, names: Iterable[str]) -> Template | None:
+    """Ours that says what the Jinja `text` says; World's generations look alike in it."""
+    ours = TEMPLATES.get(of_twin(text) or recognised(text) or "")
+    named = _of_names(names)
+    if of_twin(text) is None and named is not None and {ours, named} <= USER_AND_ASSISTANT:
+        return named
+    return ours
+
+
+USER_AND_ASSISTANT = {WORLD, G1, G1B, G1A}

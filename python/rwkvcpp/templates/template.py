@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rwkvcpp.templates.messages import MessageDict
@@ -35,7 +35,7 @@ class Template(ABC):
     begin_of_text: bool = True  # whether token 0, which parts texts in training, comes first
     stops: tuple[str, ...]  # a reply ends before the first of these, or at one of stop_tokens
     stop_tokens: tuple[int, ...] = (0,)
-    modes: Mapping[str, Mode]
+    modes: Mapping[str, Mode] = field(hash=False)
     default_mode: str
     user: str = "User"  # names; "" where turns have none
     assistant: str = "Assistant"
@@ -79,6 +79,11 @@ class Template(ABC):
         mark: str | None = None,
     ) -> Template:
         """The same template with other names, and another mark behind them; its stops follow."""
+
+    @property
+    @abstractmethod
+    def jinja(self) -> str:
+        """The Jinja text of the template, for other programs."""
 
     def mode(self, name: str | None = None) -> Mode:
         """The mode called `name`; None is the default."""

@@ -19,6 +19,7 @@ from rwkvcpp.templates.cleaning import BLINKDL, Cleaning
 from rwkvcpp.templates.messages import Message, MessageDict, read_messages
 from rwkvcpp.templates.reply import CLOSE
 from rwkvcpp.templates.template import Mode, Template
+from rwkvcpp.templates.twin import twin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,10 @@ class Turns(Template):
         elif turns and turns[-1].is_open:
             texts[-1] = texts[-1].removesuffix(self.after)
         return self.between.join(texts)
+
+    @property
+    def jinja(self) -> str:
+        return twin(self)
 
     def next_turn(self, text: str, *, pending: str = "", mode: str | None = None) -> str:
         turn = self.render([{"role": "user", "content": text}], mode=mode)

@@ -1,0 +1,126 @@
+"""A template that is none of ours: the Jinja text of a model file, as it is.
+
+What ours know of themselves, the end of a reply and what its beginning is, is read off its text and
+off small conversations that it renders: nothing is rendered before somebody wants to talk.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from rwkvcpp.errors import UnsupportedError
+from rwkvcpp.templates.messages import Message, MessageDict, read_messages
+from rwkvcpp.templates.sandbox import render_jinja
+from rwkvcpp.templates.template import Mode, Template
+
+# What a template says -> where replies end.
+ENDS = {
+    "<|im_end|>": "<|im_end|>",
+    "<|eot_id|>": "<|eot_id|>",
+    "<|end|>": "<|end|>",
+    "<end_of_turn>": "<end_of_turn>",
+    "</s>": "</s>",
+    "✿": "✿",
+    "### User": "\n### User",
+    "User:": "\n\nUser:",
+    "Human:": "\n\nHuman:",
+    "Question:": "\n\nQuestion:",
+}
+
+QUESTION, REPLY = "⟦question⟧", "⟦reply⟧"  # of conversations that show what is around them
+
+THINKING = {"think": True, "fake-think": False}  # mode -> enable_thinking
+
+
+@dataclass(frozen=True, kw_only=True)
+class JinjaTemplate(Template):
+    """Unknown Jinja text, rendered in a sandbox."""
+
+    text: str
+    where: str  # the file that it is from, for messages
+    _begun: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def jinja(self) -> str:
+        return self.text
+
+    def render(
+        self,
+        messages: Sequence[MessageDict],
+        *,
+        mode: str | None = None,
+        add_generation_prompt: bool = True,
+        verbatim: bool = False,
+    ) -> str:
+        """As `Template.render`; earlier thoughts are the text's to leave out, verbatim or not."""
+        variables: dict[str, Any] = {
+            "messages": [_plain(message) for message in read_messages(messages)],
+            "add_generation_prompt": add_generation_prompt,
+            "bos_token": "",  # begin_of_text says whether there is one
+            "eos_token": "",
+        }
+        name = self.mode(mode).name
+        if name in THINKING:
+            variables["enable_thinking"] = THINKING[name]
+        return render_jinja(self.text, variables, where=self.where)
+
+    def next_turn(self, text: str, *, pending: str = "", mode: str | None = None) -> str:
+        """As `Template.next_turn`; UnsupportedError where the text shows no reply as it is."""
+        shown = self.render(
+            [
+                {"role": "user", "content": QUESTION},
+                {"role": "assistant", "content": REPLY},
+                {"role": "user", "content": text},
+            ],
+            mode=mode,
+        )
+        _, reply, following = shown.partition(REPLY)
+        if not reply:
+            raise UnsupportedError(
+                f"{self.where}: its chat template does not show replies: "
+                "a conversation can only be rendered as a whole"
+            )
+        return following.removeprefix(pending)
+
+    def with_names(self, **names: str | None) -> Template:
+        """ValueError: the names are in the text."""
+        raise ValueError(f"{self.where}: its chat template has names of its own")
+
+    def begun(self, mode: str | None = None) -> str:
+        name = self.mode(mode).name
+        if name not in self._begun:
+            prompt = self.render([{"role": "user", "content": QUESTION}], mode=name)
+            tag = re.search(r"\s?<think>?[^<]*(</think>?\s*)?\Z", prompt)
+            self._begun[name] = tag[0] if tag else ""
+        return self._begun[name]
+
+
+def jinja_template(text: str, *, where: str) -> JinjaTemplate:
+    """The template that is the Jinja `text`, found in the file `where`. Renders nothing yet."""
+    can_think = "enable_thinking" in text
+    modes = [Mode("chat")]
+    modes += [Mode("think", profile="open-think"), Mode("fake-think", profile="fake-think")]
+    return JinjaTemplate(
+        name="jinja",
+        description="the model's own Jinja text",
+        text=text,
+        where=where,
+        stops=tuple(end for mark, end in ENDS.items() if mark in text),
+        modes=MappingProxyType({mode.name: mode for mode in modes[: 3 if can_think else 1]}),
+        default_mode="chat",
+    )
+
+
+def _plain(message: Message) -> dict[str, Any]:
+    """A message as foreign templates know it."""
+    plain: dict[str, Any] = {"role": message.role, "content": message.text}
+    if message.tool_calls:
+        plain["tool_calls"] = [
+            {"type": "function", "function": {"name": call.name, "arguments": dict(call.arguments)}}
+            for call in message.tool_calls
+        ]
+    return plain
