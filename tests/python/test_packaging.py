@@ -23,7 +23,7 @@ def test_the_required_packages_are_the_promised_four():
 
 def test_extras_are_the_promised_ones():
     extras = distribution("rwkvcpp").metadata.get_all("Provides-Extra") or []
-    assert {"files", "server", "all", "dev"} == set(extras)
+    assert {"all", "chat", "dev", "files", "server"} == set(extras)
 
 
 def test_every_script_leads_to_a_function():
