@@ -23,8 +23,11 @@ from rwkvcpp.errors import (
 )
 from rwkvcpp.fingerprint import ModelIdentity
 from rwkvcpp.model import GROUP_NORM_EPS, Model, model_info
+from rwkvcpp.prefix_cache import PrefixCache, PrefixCacheStats
+from rwkvcpp.prefix_key import PrefixKey
 from rwkvcpp.sampling import Sampler, SamplingParams, sample
 from rwkvcpp.session import Checkpoint, Session
+from rwkvcpp.snapshots import Snapshot
 from rwkvcpp.state import State
 from rwkvcpp.stream import TextStream
 from rwkvcpp.tokenizer import Tokenizer, load_tokenizer
@@ -36,10 +39,14 @@ __all__ = [
     "Model",
     "ModelFormatError",
     "ModelIdentity",
+    "PrefixCache",
+    "PrefixCacheStats",
+    "PrefixKey",
     "RwkvError",
     "Sampler",
     "SamplingParams",
     "Session",
+    "Snapshot",
     "State",
     "StateError",
     "TextStream",

@@ -52,6 +52,12 @@ IMPORTS = {
     "errors": set(),
     "stream": set(),
     "token_tree": set(),
+    "snapshots": {"state", "token_tree"},
+    "prefix_key": {"_core", "model", "session", "state"},  # all but _core: for their types alone
+    "prefix_cache": {
+        "errors", "prefix_key", "snapshots", "token_tree",
+        "model", "session", "state",  # for their types alone
+    },
     "whole_file": set(),
     "zeros": set(),
     "imatrix": {"_core", "errors", "model", "perplexity", "predictions"},
@@ -99,8 +105,8 @@ IMPORTS = {
         "model",  # for its type alone
     },
     "__init__": {
-        "_core", "bundled", "errors", "fingerprint", "model", "sampling", "session", "state",
-        "stream", "tokenizer",
+        "_core", "bundled", "errors", "fingerprint", "model", "prefix_cache", "prefix_key",
+        "sampling", "session", "snapshots", "state", "stream", "tokenizer",
     },
     "writers": {
         "_core", "checkpoints", "errors", "gguf_vocabulary", "tokenizer", "writers",
