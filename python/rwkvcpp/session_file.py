@@ -116,6 +116,25 @@ def read_session(container: Container, model: Model) -> Checkpoint:
     )
 
 
+def session_summary(container: Container) -> dict[str, Any]:
+    """What `rwkvcpp info` tells of a session, which needs no model."""
+    container.header.object("session")
+    sampler = _sampler(container)
+    return {
+        "session_tokens": len(_array(container, "tokens", np.uint32)),
+        "sampler": "no sampler yet" if sampler is None else _asked_for(sampler.params),
+        "text": str(container.section("text"), "utf-8", "replace"),
+    }
+
+
+def _asked_for(params: SamplingParams) -> str:
+    """What is not as it is by default."""
+    default = settings(SamplingParams())
+    changed = {k: v for k, v in settings(params).items() if v != default[k]}
+    text = ", ".join(f"{name} {value}" for name, value in changed.items())
+    return shown_text(f"sampling with {text or 'the defaults'}")
+
+
 def open_session(path: Path, model: Model) -> Session:
     """A session that goes on from a file: a saved session, a saved state, or a tuned one."""
     if not is_state_file(path):

@@ -43,6 +43,7 @@ def _read(path: Path) -> Matrices:
     from rwkvcpp.checkpoints import open_checkpoint
     from rwkvcpp.checkpoints.engine import tuned_states
 
+    _check_container(path)
     checkpoint = open_checkpoint(path)
     matrices = tuned_states(checkpoint)
     others = [name for name in checkpoint.tensors if not name.endswith(".att.time_state")]
@@ -50,6 +51,24 @@ def _read(path: Path) -> Matrices:
         what = f"tensor {others[0]}" if others else "no tensors"
         raise ModelFormatError(f"{path}: has {what}, expected a tuned state: {EXPECTED}")
     return matrices
+
+
+def _check_container(path: Path) -> None:
+    """Who loads a state is told of states; the rest is said where files are opened."""
+    from rwkvcpp.checkpoints.containers import FOREIGN, LONGEST_MAGIC, READERS
+    from rwkvcpp.checkpoints.data_file import DataFile
+
+    if path.is_dir():
+        return
+    head = DataFile(path).head(LONGEST_MAGIC)
+    known = [(offset, magic) for offset, magic, _ in (*READERS, *FOREIGN)]
+    if any(head[offset : offset + len(magic)] == magic for offset, magic in known):
+        return
+    begins = repr(head[:8])[1:] if head else "nothing: it is empty"
+    raise StateError(
+        f"{path}: begins with {begins}, expected a state that was saved here, "
+        "or a tuned one: PyTorch's or web-rwkv's"
+    )
 
 
 def apply_tuned(

@@ -126,7 +126,8 @@ IMPORTS = {
     # "": what anybody can import from rwkvcpp
     "cli": {
         "", "cli", "convert", "file_types", "gguf_vocabulary", "imatrix", "imatrix_file", "kl_base",
-        "perplexity", "predictions", "quantization", "roofs", "speed", "zeros",
+        "perplexity", "predictions", "quantization", "roofs", "session_file", "speed",
+        "state_container", "state_file", "zeros",
     },
 }  # fmt: skip
 

@@ -185,8 +185,11 @@ def test_a_file_with_other_tensors_is_no_tuned_state(model_of, tmp_path):
 
 def test_a_file_that_is_nothing_is_refused(model_of, tmp_path):
     (tmp_path / "noise").write_bytes(b"\0" * 99)
-    with pytest.raises(ModelFormatError, match=r"expected GGUF, rwkv\.cpp, a PyTorch checkpoint"):
+    with pytest.raises(StateError, match=r"begins with '\\x00.*, expected a state that was saved"):
         model_of("7").load_tuned_state(tmp_path / "noise")
+    (tmp_path / "noise").write_bytes(b"")
+    with pytest.raises(StateError, match="begins with nothing: it is empty, expected a state"):
+        model_of("7").session_from(tmp_path / "noise")
     with pytest.raises(FileNotFoundError):
         model_of("7").load_tuned_state(tmp_path / "missing")
 

@@ -1,12 +1,14 @@
 """Continue a prompt, and show the text as it comes.
 
 The prompt comes from -p, from --file, or from standard input; a line end that closes a file or
-standard input is not part of it. Speeds follow on standard error.
+standard input is not part of it. A saved session needs none. Speeds follow on standard error.
 
 examples:
   rwkvcpp generate                                        the bundled model tells a story
   rwkvcpp generate -m model.gguf -p "The Eiffel tower is in" --max-tokens 50
   rwkvcpp generate -m model.gguf --file article.txt --stop '\\n\\n' --temperature 0
+  rwkvcpp generate -m model.gguf -p "Once upon a time" --save-state story.state
+  rwkvcpp generate -m model.gguf --state story.state      the story goes on
   git diff | rwkvcpp generate -m model.gguf --tokenizer rwkv_vocab_v20230424.txt
 """
 
@@ -21,9 +23,12 @@ from pathlib import Path
 import rwkvcpp
 from rwkvcpp.cli.model_options import add_model_options, load_model
 from rwkvcpp.cli.sampling_options import add_sampling_options, sampling_params
+from rwkvcpp.cli.state_option import add_state_option, start_session
 
 # What the bundled model tells when nobody asks for anything: a title, a blank line, a beginning.
 STORY = b"The Fox and the Crow\n\nOnce upon a time there was"
+
+PROMPT_SOURCES = "give one with -p TEXT, --file FILE or standard input"
 
 ESCAPES = {r"\n": "\n", r"\t": "\t", r"\r": "\r", r"\\": "\\"}
 
@@ -35,6 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("-p", "--prompt", metavar="TEXT", help="what to continue; - reads it")
     source.add_argument(
         "--file", type=Path, metavar="FILE", help="read the prompt from FILE; - is standard input"
+    )
+    add_state_option(text)
+    text.add_argument(
+        "--save-state", type=Path, metavar="FILE", help="save the session in the end, for --state"
     )
     text.add_argument("--echo", action="store_true", help="print the prompt before what follows it")
     text.add_argument(
@@ -63,11 +72,13 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--max-tokens must not be negative, got {args.max_tokens}")
     sampling = sampling_params(args)
     prompt = _prompt(args)
-    echo = args.echo or not prompt  # of a story that nobody began, the beginning is news
-    if not prompt and args.model is not None:
-        raise ValueError("there is no prompt: give one with -p TEXT, --file FILE or standard input")
-    prompt = prompt or STORY
-    session = load_model(args).session()
+    if not prompt and args.model is not None and args.state is None:
+        raise ValueError(f"there is no prompt: {PROMPT_SOURCES}")
+    session = start_session(load_model(args), args.state)
+    asked = sampling != rwkvcpp.SamplingParams()  # else a saved session goes on as it did
+    echo = args.echo
+    if not prompt and session.logits is None:
+        prompt, echo = _first_words(args), True  # of a story that nobody began, that is news
     speeds = Speeds(session)
     interrupted = False
     try:
@@ -76,14 +87,26 @@ def run(args: argparse.Namespace) -> int:
             _show(prompt.decode("utf-8", errors="replace"))
         session.feed(prompt)
         speeds.prefilled()
-        for text in session.generate(max_tokens=args.max_tokens, sampling=sampling, stop=args.stop):
+        for text in session.generate(
+            max_tokens=args.max_tokens, sampling=sampling if asked else None, stop=args.stop
+        ):
             _show(text)
     except KeyboardInterrupt:
         interrupted = True
     _show("\n")
+    if args.save_state is not None:
+        session.save(args.save_state)
     if not args.quiet:
         print(f"\n{speeds}", file=sys.stderr)
     return 130 if interrupted else 0
+
+
+def _first_words(args: argparse.Namespace) -> bytes:
+    if args.model is None:
+        return STORY
+    raise ValueError(
+        f"{args.state}: has no prediction to go on from, and there is no prompt: {PROMPT_SOURCES}"
+    )
 
 
 class Speeds:
@@ -91,20 +114,24 @@ class Speeds:
 
     def __init__(self, session: rwkvcpp.Session) -> None:
         self._session = session
+        self._n_before = len(session.tokens)
         self._begun = time.perf_counter()
         self._prefill: tuple[int, float] | None = None  # tokens and seconds
 
     def prefilled(self) -> None:
         """The prompt has been fed; what follows is decoding."""
-        self._prefill = (len(self._session.tokens), time.perf_counter() - self._begun)
+        self._prefill = (self._n_tokens(), time.perf_counter() - self._begun)
 
     def __str__(self) -> str:
         if self._prefill is None:
             return "prefill: interrupted"
         n_prompt, seconds = self._prefill
-        n_decoded = len(self._session.tokens) - n_prompt
+        n_decoded = self._n_tokens() - n_prompt
         decoding = time.perf_counter() - self._begun - seconds
         return f"prefill: {_speed(n_prompt, seconds)}; decode: {_speed(n_decoded, decoding)}"
+
+    def _n_tokens(self) -> int:
+        return len(self._session.tokens) - self._n_before
 
 
 def _speed(n_tokens: int, seconds: float) -> str:
@@ -127,7 +154,8 @@ def _prompt(args: argparse.Namespace) -> bytes:
 
 def _beginning(session: rwkvcpp.Session, args: argparse.Namespace) -> list[int]:
     """The token that parts texts in training, or nothing."""
-    wanted = args.model is None if args.begin_of_text is None else args.begin_of_text
+    is_new = session.state.n_tokens == 0
+    wanted = args.model is None and is_new if args.begin_of_text is None else args.begin_of_text
     if not wanted:
         return []
     token = session.model.tokenizer.end_of_text

@@ -1,4 +1,4 @@
-"""Show what a model file holds, and the memory that it will need.
+"""Show what a model file holds, and the memory that it will need; or what a saved state is.
 
 With --text the model also reads a text, token by token, and tells what share of the inputs of each
 layer's ffn.value were zero: what meets them need not be read.
@@ -7,6 +7,7 @@ examples:
   rwkvcpp info model.gguf
   rwkvcpp info model.gguf --json
   rwkvcpp info model.gguf --text story.txt
+  rwkvcpp info story.state              a saved state or session
   rwkvcpp info                          the bundled model
 """
 
@@ -22,9 +23,11 @@ from typing import Any
 
 import rwkvcpp
 from rwkvcpp.cli.model_options import announce_bundled_model
+from rwkvcpp.cli.state_report import state_facts, state_lines
 from rwkvcpp.cli.text_zeros import zeros_in_text
 from rwkvcpp.cli.zeros_report import zeros_lines
 from rwkvcpp.gguf_vocabulary import holds_vocabulary
+from rwkvcpp.state_container import is_state_file
 
 # The first pattern that a tensor's name matches says what the tensor is for.
 TENSOR_CLASSES = (
@@ -59,6 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.model is not None and is_state_file(args.model):
+        return _show_state(args)
     announce_bundled_model(args.model, option="rwkvcpp info ")
     facts = describe(rwkvcpp.model_info(args.model))
     if args.text is not None:
@@ -66,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(facts, indent=2, ensure_ascii=False))
     else:
-        _print_table(facts)
+        _print_table(_lines(facts))
     return 0
 
 
@@ -110,14 +115,23 @@ def _tensor_class(name: str) -> str:
     return next(label for label, pattern in TENSOR_CLASSES if pattern.search(name))
 
 
-def _print_table(facts: dict[str, Any]) -> None:
+def _show_state(args: argparse.Namespace) -> int:
+    facts = state_facts(args.model)
+    if args.json:
+        print(json.dumps(facts, indent=2, ensure_ascii=False))
+    else:
+        _print_table(state_lines(facts))
+    return 0
+
+
+def _print_table(lines: list[tuple[str, str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    for label, value in _lines(facts):
+    for label, value in lines:
         table.add_row(label, value)
     width = None if sys.stdout.isatty() else PIPED_WIDTH
     Console(highlight=False, markup=False, width=width).print(table)
