@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rwkvcpp import Sampler, SamplingParams
+from rwkvcpp.profiles import profile
 
 N_VOCAB = 65536
 N_DRAWS = 200
@@ -30,6 +31,17 @@ PARAMS: dict[str, SamplingParams] = {
     "openai, all on": SamplingParams(
         order="openai", temperature=0.8, top_p=0.95, top_k=40, frequency_penalty=0.4, seed=1
     ),
+    "the same, rapid": SamplingParams(
+        order="rapid",
+        temperature=0.8,
+        top_p=0.95,
+        top_k=40,
+        presence_penalty=0.4,
+        frequency_penalty=0.4,
+        seed=1,
+    ),
+    "rapid, open think": profile("open-think").params(seed=1),
+    "rapid, fake think": profile("fake-think").params(seed=1),
     "top_k 30000": SamplingParams(top_k=30000, top_p=1, seed=1),
 }
 

@@ -13,9 +13,23 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 constexpr std::array kOrders = {
     // rwkv pip, ChatRWKV: the nucleus is that of the untempered distribution.
-    SamplingOrder{"rwkv", /*temperature_first=*/false, /*top_p_of_top_k=*/false},
+    SamplingOrder{.name = "rwkv",
+                  .temperature_first = false,
+                  .top_p_of_top_k = false,
+                  .edge_in_part = false,
+                  .fading = Fading::kCounts},
     // OpenAI, llama.cpp.
-    SamplingOrder{"openai", /*temperature_first=*/true, /*top_p_of_top_k=*/true},
+    SamplingOrder{.name = "openai",
+                  .temperature_first = true,
+                  .top_p_of_top_k = true,
+                  .edge_in_part = false,
+                  .fading = Fading::kCounts},
+    // Rapid-Sampling, which the decoding profiles of RWKV-7 G1 are for.
+    SamplingOrder{.name = "rapid",
+                  .temperature_first = true,
+                  .top_p_of_top_k = false,
+                  .edge_in_part = true,
+                  .fading = Fading::kPenalties},
 };
 
 struct Range {

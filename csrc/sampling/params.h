@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/types.h"
+#include "sampling/penalties.h"
 
 namespace rwkvcpp {
 
@@ -23,11 +24,13 @@ struct SamplingParams {
   std::string order = "rwkv";
 };
 
-/// Where the orders of temperature, top_k and top_p differ.
+/// Where the orders of penalties, temperature, top_k and top_p differ.
 struct SamplingOrder {
   std::string_view name;
   bool temperature_first;  // else a power of the probabilities that are left after the cuts
   bool top_p_of_top_k;     // top_p is a share of what top_k left; else of all tokens
+  bool edge_in_part;       // a token at the edge of top_p keeps the part inside; else all of it
+  Fading fading;
 };
 
 /// std::invalid_argument names the first field that is out of its range.

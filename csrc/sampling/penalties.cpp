@@ -14,18 +14,28 @@ void Penalties::apply(std::span<float> logits) const {
       throw std::out_of_range("token " + std::to_string(token) + " was observed, but there are " +
                               std::to_string(logits.size()) + " logits");
     }
-    logits[token] -= static_cast<float>(presence_ + count * frequency_);
+    logits[token] -= static_cast<float>(penalty(count));
   }
 }
 
 void Penalties::observe(TokenId token) {
   if (token < 0) throw std::out_of_range("token " + std::to_string(token) + " is negative");
   if (presence_ == 0.0 && frequency_ == 0.0) return;  // counts would change nothing
-  for (Occurrence& occurrence : occurrences_) occurrence.count *= decay_;
   const auto id = static_cast<std::size_t>(token);
   const auto [found, is_new] = place_.try_emplace(id, occurrences_.size());
   if (is_new) occurrences_.push_back({id, 0.0});
-  occurrences_[found->second].count += 1.0;
+  const double grown = growth(occurrences_[found->second].count);
+  for (Occurrence& occurrence : occurrences_) occurrence.count *= decay_;
+  occurrences_[found->second].count += grown;
+}
+
+double Penalties::penalty(double count) const noexcept {
+  return fading_ == Fading::kPenalties ? count : presence_ + count * frequency_;
+}
+
+double Penalties::growth(double count) const noexcept {
+  if (fading_ == Fading::kCounts) return 1.0;
+  return count == 0.0 ? presence_ : frequency_;
 }
 
 void Penalties::restore(std::vector<Occurrence> occurrences) {
@@ -35,9 +45,10 @@ void Penalties::restore(std::vector<Occurrence> occurrences) {
     if (token > static_cast<std::size_t>(std::numeric_limits<TokenId>::max())) {
       throw std::invalid_argument(name + " was counted, expected an id below 2^31");
     }
-    if (!std::isfinite(count) || count < 0) {
+    const bool is_count = fading_ == Fading::kCounts;  // else a penalty, which may be negative
+    if (!std::isfinite(count) || (is_count && count < 0)) {
       throw std::invalid_argument("the count of " + name + " is " + std::to_string(count) +
-                                  ", expected 0 or more");
+                                  ", expected " + (is_count ? "0 or more" : "a finite number"));
     }
     if (!place.emplace(token, place.size()).second) {
       throw std::invalid_argument(name + " is counted twice");

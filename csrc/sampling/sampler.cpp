@@ -70,7 +70,8 @@ std::size_t pick(std::span<const float> values, std::span<const float> keys, flo
 Sampler::Sampler(const SamplingParams& params, std::uint64_t seed)
     : params_(params),
       order_((check(params), &order_of(params))),
-      penalties_(params.presence_penalty, params.frequency_penalty, params.penalty_decay),
+      penalties_(params.presence_penalty, params.frequency_penalty, params.penalty_decay,
+                 order_->fading),
       rng_(seed) {}
 
 TokenId Sampler::sample(std::span<const float> logits) {
@@ -96,11 +97,15 @@ void Sampler::probabilities(std::span<const float> logits, std::span<float> out)
   weigh();
   const float lowest = cutoff();
   const std::span<const float> values = tempered();
+  sum_above(weights_, weights_, lowest, heavier_);
+  const double share = share_inside(lowest);
   double sum = 0.0;
-  for (std::size_t i = 0; i < out.size(); ++i) sum += weights_[i] >= lowest ? values[i] : 0.0f;
   for (std::size_t i = 0; i < out.size(); ++i) {
-    if (weights_[i] >= lowest) out[i] = static_cast<float>(values[i] / sum);
+    if (weights_[i] < lowest) continue;
+    out[i] = static_cast<float>(weights_[i] == lowest ? share * values[i] : values[i]);
+    sum += out[i];
   }
+  for (float& probability : out) probability = static_cast<float>(probability / sum);
 }
 
 bool Sampler::is_greedy() const noexcept {
@@ -171,13 +176,31 @@ std::size_t Sampler::draw() {
     floor = weights_[token];
     sum_above(weights_, weights_, floor, heavier_);
     // The most probable token, which nothing outweighs, ends this loop at the latest.
-    if (heavier_.total < nucleus_ || heavier_.total == 0.0) return token;
+    if (heavier_.total < nucleus_ || heavier_.total == 0.0) return draw_inside(token);
     if (is_tempered_last()) {
       sum_above(tempered_, weights_, floor, mass_);
     } else {
       std::swap(mass_, heavier_);
     }
   }
+}
+
+// How much of the tokens that weigh `weight` is in the nucleus; heavier_ is summed for it.
+double Sampler::share_inside(float weight) const noexcept {
+  const bool is_alone = heavier_.total == 0.0;  // a part of it would be all that there is
+  if (!order_->edge_in_part || params_.top_p == 1.0 || is_alone) return 1.0;
+  const double edge = static_cast<double>(count_equal(weight, weights_)) * weight;
+  return std::min(1.0, (nucleus_ - heavier_.total) / edge);
+}
+
+// `token` is in the nucleus, if in part: what of it is outside goes to all that are inside.
+std::size_t Sampler::draw_inside(std::size_t token) {
+  const float weight = weights_[token];
+  const double share = share_inside(weight);
+  if (share == 1.0 || rng_.uniform() < share) return token;
+  const double target = rng_.uniform() * nucleus_;
+  if (target >= heavier_.total) return token;
+  return pick(weights_, weights_, weight, heavier_, target / heavier_.total);
 }
 
 // The lowest weight that draw() accepts.

@@ -53,6 +53,8 @@ class Sampler {
   void weigh();
   void temper();
   std::size_t draw();
+  double share_inside(float weight) const noexcept;
+  std::size_t draw_inside(std::size_t token);
   float cutoff();
   std::span<const float> tempered() const noexcept;
 

@@ -31,6 +31,11 @@ void add_blocks(Mass& mass) noexcept {
   mass.total = std::accumulate(mass.blocks.begin(), mass.blocks.end(), 0.0);
 }
 
+// The next larger float of one that is not negative.
+float next(float value) noexcept {
+  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(value) + 1);
+}
+
 std::size_t count_at_least(float bound, std::span<const float> values) {
   return active_table().count_at_least(bound, values.data(), values.size());
 }
@@ -72,10 +77,10 @@ float kth_largest(std::size_t k, std::span<const float> values, double total) {
 // Sets to zero the last n of the values equal to `least`, which no value but zeros is below: a
 // block at a time, until one holds more of them than are left to drop.
 void drop_last(std::size_t n, float least, std::span<float> values) {
-  const float above = std::bit_cast<float>(std::bit_cast<std::uint32_t>(least) + 1);
+  const float above = next(least);
   for (std::size_t end = values.size(); n > 0; end -= kSumBlock) {
     const std::span<float> block = values.subspan(end - kSumBlock, kSumBlock);
-    const std::size_t n_equal = count_at_least(least, block) - count_at_least(above, block);
+    const std::size_t n_equal = count_equal(least, block);
     if (n_equal <= n) {
       drop_below(above, block);
       n -= n_equal;
@@ -115,6 +120,10 @@ void sum_above(std::span<const float> values, std::span<const float> keys, float
   active_table().sum_above(
       {values.data(), keys.data(), floor, values.size(), blocks_for(values.size(), mass)});
   add_blocks(mass);
+}
+
+std::size_t count_equal(float value, std::span<const float> values) {
+  return count_at_least(value, values) - count_at_least(next(value), values);
 }
 
 void keep_largest(std::size_t k, std::span<float> values, double total) {

@@ -43,6 +43,9 @@ void exponentials_above(std::span<const float> logits, float max, float scale,
 /// rounding is monotonic, and the order of additions does not depend on the floor.
 void sum_above(std::span<const float> values, std::span<const float> keys, float floor, Mass& mass);
 
+/// How many values are `value`, which is not negative.
+std::size_t count_equal(float value, std::span<const float> values);
+
 /// Sets to zero all but the `k` largest values; of equal ones the first stay.
 /// Values are in [0, 1], `total` is their sum, and k is at least 1.
 void keep_largest(std::size_t k, std::span<float> values, double total);

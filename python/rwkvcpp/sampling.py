@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rwkvcpp import _core
 
-ORDERS = ("rwkv", "openai")
+ORDERS = ("rwkv", "openai", "rapid")
 
 
 def _option(default: Any, help: str, **more: Any) -> Any:
@@ -33,6 +33,12 @@ class SamplingParams:
     the `rwkv` package): top_p cuts the distribution as it is, top_k keeps the likeliest k, and the
     temperature is a power, p^(1/T), on what is left. In the order "openai" (and llama.cpp's) the
     temperature comes first, then top_k, then top_p.
+
+    The order "rapid" is Rapid-Sampling's, which the profiles of RWKV-7 G1 are for. What fades there
+    is the penalty of a token: it grows by `presence_penalty` if it was nothing, else by
+    `frequency_penalty`, so that presence is forgotten, too (and without it there is no penalty).
+    Temperature comes first; top_k and top_p then both cut the whole distribution, and of the token
+    at the edge of top_p counts the part that is inside.
     """
 
     temperature: float = _option(1.0, "above 1 bolder, below 1 safer, 0 always the likeliest token")
@@ -48,7 +54,9 @@ class SamplingParams:
     logit_bias: Mapping[int, float] = _option({}, "added to the logit of token ID; repeatable")
     banned_tokens: Sequence[int] = _option((), "never draw this token; repeatable")
     order: str = _option(
-        "rwkv", "rwkv: temperature after the cuts; openai: before them", choices=ORDERS
+        "rwkv",
+        "rwkv: temperature after the cuts; openai: before them; rapid: before, and presence fades",
+        choices=ORDERS,
     )
     seed: int | None = _option(None, "the same seed gives the same text; without it, any")
 

@@ -175,6 +175,21 @@ TEST_CASE("sampler: the same tokens from the same seed, on every CPU") {
   CHECK(tokens == std::vector<TokenId>{48550, 10604, 18552, 22744, 2584, 14635, 22519, 13698});
 }
 
+TEST_CASE("sampler: Rapid-Sampling's tokens are the same on every CPU, too") {
+  const std::vector<float> logits = random_logits(65536, 12.0, 3);
+  SamplingParams params;
+  params.order = "rapid";
+  params.temperature = 0.9;
+  params.top_p = 0.0005;  // two tokens and a part of a third
+  params.top_k = 5000;
+  params.presence_penalty = 1.0;
+  params.frequency_penalty = 0.1;
+  Sampler sampler(params, 42);
+  std::vector<TokenId> tokens;
+  for (int i = 0; i < 8; ++i) tokens.push_back(sampler.sample(logits));
+  CHECK(tokens == std::vector<TokenId>{45566, 17311, 28527, 42309, 27522, 35415, 19259, 40887});
+}
+
 TEST_CASE("sampler: greedy takes the first of equals") {
   std::vector<float> logits(700, 0.0f);
   logits[613] = logits[77] = 2.0f;
@@ -202,7 +217,7 @@ TEST_CASE("sampler: extreme temperatures and shares stay defined") {
   logits[5] = -kInfinity;
   for (const double temperature : {5e-324, 1e-30, 1e-3, 1e3, 1e300}) {
     for (const double top_p : {5e-324, 1e-12, 0.5, 1.0 - 1e-16, 1.0}) {
-      for (const char* order : {"rwkv", "openai"}) {
+      for (const char* order : {"rwkv", "openai", "rapid"}) {
         SamplingParams params;
         params.temperature = temperature;
         params.top_p = top_p;
@@ -279,5 +294,5 @@ TEST_CASE("sampler: parameters out of their range are refused by name") {
   CHECK(refused([](auto& p) { p.banned_tokens = {-2}; }) ==
         "an id in banned_tokens is -2, expected 0 or more");
   CHECK(refused([](auto& p) { p.order = "rwkw"; }) ==
-        "order is \"rwkw\", expected \"rwkv\" or \"openai\"");
+        "order is \"rwkw\", expected \"rwkv\" or \"openai\" or \"rapid\"");
 }

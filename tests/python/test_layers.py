@@ -81,6 +81,7 @@ IMPORTS = {
     },
     "state_blend": {"errors", "state"},
     "rwkv_cpp_state": {"errors", "model", "state"},
+    "profiles": {"sampling"},
     "templates": {"errors", "templates"},
     "tokenizer": {"_core", "errors", "gguf_vocabulary"},  # gguf_vocabulary: made late
     "gguf_vocabulary": {"errors", "tokenizer"},
@@ -126,7 +127,7 @@ IMPORTS = {
     # "": what anybody can import from rwkvcpp
     "cli": {
         "", "cli", "convert", "file_types", "gguf_vocabulary", "imatrix", "imatrix_file", "kl_base",
-        "perplexity", "predictions", "quantization", "roofs", "session_file", "speed",
+        "perplexity", "predictions", "profiles", "quantization", "roofs", "session_file", "speed",
         "state_container", "state_file", "zeros",
     },
 }  # fmt: skip

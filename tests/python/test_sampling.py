@@ -1,4 +1,4 @@
-"""Sampling: both orders against a slow NumPy reference, penalties, frequencies, bad input."""
+"""Sampling: all orders against a slow NumPy reference, penalties, frequencies, bad input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rwkvcpp.sampling import Sampler, SamplerMemory, SamplingParams, sample
+from rwkvcpp.sampling import ORDERS, Sampler, SamplerMemory, SamplingParams, sample
 
 Row = NDArray[np.float32]
 
@@ -43,6 +43,14 @@ def largest(p: NDArray[np.float64], k: int) -> NDArray[np.bool_]:
     return keep
 
 
+def in_part(p: NDArray[np.float64], top_p: float) -> NDArray[np.float64]:
+    """The nucleus, in which the tokens at its edge have what is left of top_p."""
+    inside = nucleus(p, top_p)
+    at_edge = p == p[inside].min()
+    left = top_p - p[p > p[inside].min()].sum()
+    return np.where(at_edge, np.minimum(p, left / at_edge.sum()), np.where(inside, p, 0.0))
+
+
 def reference(logits: Row, params: SamplingParams) -> NDArray[np.float64]:
     z = logits.astype(np.float64)
     for token, bias in params.logit_bias.items():
@@ -51,7 +59,10 @@ def reference(logits: Row, params: SamplingParams) -> NDArray[np.float64]:
     if params.temperature == 0 or params.top_p == 0:
         return (np.arange(len(z)) == np.argmax(z)).astype(np.float64)
     k = params.top_k or len(z)
-    if params.order == "openai":
+    if params.order == "rapid":
+        p = softmax(z / params.temperature)
+        p = np.where(largest(p, k), in_part(p, params.top_p), 0.0)
+    elif params.order == "openai":
         p = softmax(z / params.temperature)
         p = np.where(largest(p, k), p, 0.0)
         p /= p.sum()
@@ -67,7 +78,7 @@ def probabilities(logits: Row, **params: Any) -> Row:
     return Sampler(SamplingParams(**params)).probabilities(logits)
 
 
-@pytest.mark.parametrize("order", ["rwkv", "openai"])
+@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("temperature", [0, 0.3, 1, 1.7])
 @pytest.mark.parametrize("top_p", [0, 0.05, 0.5, 0.95, 1])
 @pytest.mark.parametrize("top_k", [0, 1, 7, 40, 2000])
@@ -78,8 +89,10 @@ def test_probabilities_follow_the_definition_of_each_order(order, temperature, t
         actual, expected = Sampler(params).probabilities(logits), reference(logits, params)
         assert actual.dtype == np.float32
         assert actual.sum(dtype=np.float64) == pytest.approx(1, abs=1e-6)
-        # Exponents of up to 60 here, to 2e-7 + 1e-7 |x|, raised to 1 / 0.3.
-        np.testing.assert_allclose(actual, expected, rtol=5e-5, atol=1e-30)
+        # Exponents of up to 60 here, to 2e-7 + 1e-7 |x|, raised to 1 / 0.3. What is left for the
+        # edge in part is a difference of two sums, each 36 additions of half a unit of 2^-23 deep.
+        atol = 2 * 36 * 2**-24 if order == "rapid" else 1e-30
+        np.testing.assert_allclose(actual, expected, rtol=5e-5, atol=atol)
 
 
 def test_the_orders_differ_where_temperature_moves_the_nucleus():
@@ -97,6 +110,26 @@ def test_top_p_is_a_share_of_all_tokens_in_one_order_and_of_top_k_in_the_other()
     assert np.count_nonzero(probabilities(logits, top_p=0.5, top_k=2, order="openai")) == 1
 
 
+def test_the_edge_of_the_nucleus_counts_in_part_in_rapid_sampling():
+    logits = np.log(np.array([0.4, 0.3, 0.2, 0.1], np.float32))
+    # 0.5 holds the first token and a third of the second: 0.4 and 0.1.
+    row = probabilities(logits, top_p=0.5, order="rapid")
+    np.testing.assert_allclose(row, [0.8, 0.2, 0, 0], rtol=1e-5)
+    # Equal tokens share what is left: 0.4, and 0.05 for each of two.
+    logits = np.log(np.array([0.25, 0.4, 0.25, 0.1], np.float32))
+    row = probabilities(logits, top_p=0.5, order="rapid")
+    np.testing.assert_allclose(row, [0.1, 0.8, 0.1, 0], rtol=1e-5)
+    # One that has more than top_p alone is the only one.
+    assert probabilities(logits, top_p=0.3, order="rapid").tolist() == [0, 1, 0, 0]
+
+
+def test_top_k_and_top_p_cut_the_same_distribution_in_rapid_sampling():
+    logits = np.log(np.array([0.4, 0.3, 0.2, 0.1], np.float32))
+    # Of all tokens two are 0.7, less than top_p: top_k alone cuts.
+    row = probabilities(logits, top_p=0.8, top_k=2, order="rapid")
+    np.testing.assert_allclose(row, [4 / 7, 3 / 7, 0, 0], rtol=1e-5)
+
+
 def chi_square_bound(freedom: int) -> float:
     """What an honest sampler exceeds once in 30,000 times: 4 sigma, by Wilson and Hilferty."""
     if freedom == 0:
@@ -105,7 +138,7 @@ def chi_square_bound(freedom: int) -> float:
     return float(freedom * (1 - spread + 4 * math.sqrt(spread)) ** 3)
 
 
-@pytest.mark.parametrize("order", ["rwkv", "openai"])
+@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("top_k", [0, 5])
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_tokens_come_as_often_as_their_probabilities_say(order, top_k, temperature):
@@ -157,6 +190,51 @@ def test_penalties_fade_with_each_token_and_presence_does_not(decay):
         np.testing.assert_allclose(sampler.probabilities(logits), softmax(z), rtol=2e-5)
         tokens.append(sampler.sample(logits))
     assert len(set(tokens)) < len(tokens)  # some came again
+
+
+def rapid_penalties(
+    tokens: list[int], presence: float, frequency: float, decay: float
+) -> NDArray[np.float64]:
+    """By the definition of Rapid-Sampling, step by step over a whole vocabulary."""
+    penalties = np.zeros(40)
+    for token in tokens:
+        grown = presence if penalties[token] == 0 else frequency
+        penalties *= decay
+        penalties[token] += grown
+    return penalties
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.988, 1.0])
+@pytest.mark.parametrize(("presence", "frequency"), [(1.0, 0.1), (0.5, 0.0), (0.0, 0.7), (-1, 0.5)])
+def test_in_rapid_sampling_the_penalties_themselves_fade(presence, frequency, decay):
+    logits = random_logits(40, seed=2)
+    params = SamplingParams(
+        top_p=1,
+        presence_penalty=presence,
+        frequency_penalty=frequency,
+        penalty_decay=decay,
+        temperature=0.7,
+        order="rapid",
+        seed=5,
+    )
+    sampler = Sampler(params)
+    tokens: list[int] = []
+    for _ in range(60):
+        z = logits - rapid_penalties(tokens, presence, frequency, decay)
+        # Exponents of up to 30 here, to 2e-7 + 1e-7 |x|, and penalties to float32.
+        np.testing.assert_allclose(sampler.probabilities(logits), softmax(z / 0.7), rtol=2e-5)
+        tokens.append(sampler.sample(logits))
+    assert len(set(tokens)) < len(tokens)  # some came again
+
+
+def test_a_rapid_sampler_goes_on_from_its_memory():
+    logits = random_logits(40, seed=9)
+    params = SamplingParams(presence_penalty=-1, frequency_penalty=0.3, order="rapid", seed=3)
+    sampler = Sampler(params)
+    for _ in range(20):
+        sampler.sample(logits)
+    again = Sampler.recall(params, sampler.memory())
+    assert [again.sample(logits) for _ in range(20)] == [sampler.sample(logits) for _ in range(20)]
 
 
 def test_an_observed_token_counts_as_a_sampled_one():
@@ -330,7 +408,7 @@ def test_parameters_that_are_not_finite_are_refused_by_name(name, value):
         ({"logit_bias": {1: math.nan}}, "logit_bias of token 1 is nan"),
         ({"logit_bias": {-1: 0.5}}, "token of logit_bias is -1"),
         ({"banned_tokens": [-5]}, "token of banned_tokens is -5"),
-        ({"order": "opanai"}, "order is 'opanai', expected one of rwkv, openai"),
+        ({"order": "opanai"}, "order is 'opanai', expected one of rwkv, openai, rapid"),
     ],
 )
 def test_parameters_out_of_their_range_are_refused_by_name(params, message):

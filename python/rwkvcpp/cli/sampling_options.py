@@ -1,28 +1,39 @@
-"""One option for every field of SamplingParams: a new field is a new option by itself."""
+"""One option for every field of SamplingParams: a new field is a new option by itself.
+
+And --profile, which gives those that are not named other values than the defaults.
+"""
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import Field, fields
+from dataclasses import Field, fields, replace
 from typing import Any
 
 import rwkvcpp
+from rwkvcpp.profiles import PROFILES
 
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
-    """--temperature, --top-p and the others."""
+    """--profile, --temperature, --top-p and the others."""
     options = parser.add_argument_group("sampling")
+    options.add_argument(
+        "--profile",
+        choices=PROFILES,
+        metavar="NAME",
+        help="published parameters, where none are given: " + ", ".join(PROFILES),
+    )
     for field in fields(rwkvcpp.SamplingParams):
         options.add_argument(f"--{field.name.replace('_', '-')}", **_shape(field))
 
 
 def sampling_params(args: argparse.Namespace) -> rwkvcpp.SamplingParams:
-    """The parameters that the options ask for, those not given at their defaults."""
+    """The parameters that the options ask for, those not given as --profile or the defaults say."""
     given = {field.name: getattr(args, field.name) for field in fields(rwkvcpp.SamplingParams)}
     chosen = {name: value for name, value in given.items() if value is not None}
     if "logit_bias" in chosen:
         chosen["logit_bias"] = dict(chosen["logit_bias"])
-    return rwkvcpp.SamplingParams(**chosen)
+    base = rwkvcpp.SamplingParams() if args.profile is None else PROFILES[args.profile].sampling
+    return replace(base, **chosen)
 
 
 def _shape(field: Field[Any]) -> dict[str, Any]:
