@@ -1,6 +1,7 @@
 """Prompt files are data: TOML, JSON and ChatRWKV's Python files, whatever is in them."""
 
 import json
+import sys
 
 import pytest
 
@@ -31,6 +32,8 @@ EXPECTED = PromptFile(
 @pytest.fixture
 def written(tmp_path):
     def write(name, content):
+        if name.endswith(".toml") and sys.version_info < (3, 11):
+            pytest.skip("Python 3.10 has no TOML reader")
         path = tmp_path / name
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         return path
@@ -46,8 +49,9 @@ def test_toml_and_json_say_the_same(written):
     prompt = EXPECTED.prompt.replace("Bob", "{user}").replace("Alice", "{bot}")
     toml = f'user = "Bob"\nbot = "Alice"\nprompt = """\n{prompt}\n"""\n'
     assert read_prompt(written("friends.toml", toml)) == EXPECTED
-    values = {"user": "Bob", "bot": "Alice", "init_prompt": prompt}
-    assert read_prompt(written("friends.json", json.dumps(values))) == EXPECTED
+    for text in (prompt, prompt.split("\n")):
+        values = {"user": "Bob", "bot": "Alice", "init_prompt": text}
+        assert read_prompt(written("friends.json", json.dumps(values))) == EXPECTED
 
 
 def test_texts_of_python_may_be_put_together(written):

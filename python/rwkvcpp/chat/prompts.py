@@ -5,24 +5,19 @@
     interface = ":"
     prompt = "The following is a conversation between {user} and {bot}. ..."
 
-They are data: TOML, JSON, or ChatRWKV's Python files, which are read and never run.
+They are data: TOML, JSON, or ChatRWKV's Python files, which are read and never run. A text may be a
+list of its lines, too.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rwkvcpp.chat.python_assignments import read_assignments
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 FOLDER = Path(__file__).parent / "prompts"
 MAX_BYTES = 2**20  # of a prompt file: a prompt is read by the model token by token
@@ -49,7 +44,7 @@ def read_prompt(path: Path) -> PromptFile:
         raise ValueError(f"{path}: a prompt file ends in one of {kinds}, not in {path.suffix!r}")
     try:
         values = reader(_text(path))
-    except ValueError as error:  # tomllib's, json's and ours are all ValueErrors
+    except ValueError as error:  # the libraries' are ValueErrors, too
         raise ValueError(f"{path}: {error}") from error
     except RecursionError as error:
         raise ValueError(f"{path}: nested too deeply for a prompt file") from error
@@ -59,13 +54,13 @@ def read_prompt(path: Path) -> PromptFile:
 def find_prompt(name: str) -> PromptFile:
     """A prompt that comes with the package, by its name, or the one in the file `name`."""
     path = Path(name).expanduser()
-    packaged = FOLDER / f"{name}.toml"
+    packaged = FOLDER / f"{name}.json"
     return read_prompt(packaged if name in packaged_prompts() and not path.is_file() else path)
 
 
 def packaged_prompts() -> list[str]:
     """The names of the prompts that come with the package."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+    return sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
 def _text(path: Path) -> str:
@@ -83,8 +78,16 @@ def _text(path: Path) -> str:
         ) from error
 
 
+def _read_toml(text: str) -> Any:
+    try:
+        import tomllib
+    except ImportError:
+        raise ValueError("TOML needs Python 3.11 or newer; JSON says the same") from None
+    return tomllib.loads(text)
+
+
 READERS: dict[str, Callable[[str], Any]] = {
-    ".toml": tomllib.loads,
+    ".toml": _read_toml,
     ".json": json.loads,
     ".py": read_assignments,
 }
@@ -94,6 +97,7 @@ def _checked(path: Path, values: Any) -> PromptFile:
     if not isinstance(values, dict):
         raise ValueError(f'{path}: expected names with values, such as user = "Bob"')
     python = path.suffix.lower() == ".py"  # a Python file may have names of its own
+    values = {key: _joined(value) for key, value in values.items()}
     for key, value in values.items():
         if key not in KEYS and not python:
             raise ValueError(f"{path}: there is no {key!r} in a prompt, only {', '.join(KEYS)}")
@@ -106,6 +110,12 @@ def _checked(path: Path, values: Any) -> PromptFile:
     found.pop("init_prompt", None)
     given = PromptFile(name=path.stem, **found)
     return PromptFile(name=path.stem, **found, prompt=_filled(prompt, given))
+
+
+def _joined(value: Any) -> Any:
+    """A text for the list of its lines."""
+    is_lines = isinstance(value, list) and all(isinstance(line, str) for line in value)
+    return "\n".join(value) if is_lines else value
 
 
 def _filled(text: str, given: PromptFile) -> str:
