@@ -120,15 +120,15 @@ IMPORTS = {
         "model", "perplexity", "predictions", "quantization", "sampling", "tokenizer",
         "whole_file", "writers",
     },
-    "chat": {"", "chat"},
+    "chat": {"", "chat", "header_fields", "profiles", "templates", "tokenizer"},
     "__main__": {"cli"},
     "roofs": {"_core", "model"},
     "speed": {"model", "sampling", "state"},
     # "": what anybody can import from rwkvcpp
     "cli": {
-        "", "cli", "convert", "file_types", "gguf_vocabulary", "imatrix", "imatrix_file", "kl_base",
-        "perplexity", "predictions", "profiles", "quantization", "roofs", "session_file", "speed",
-        "state_container", "state_file", "zeros",
+        "", "chat", "cli", "convert", "file_types", "gguf_vocabulary", "imatrix", "imatrix_file",
+        "kl_base", "perplexity", "predictions", "profiles", "quantization", "roofs",
+        "session_file", "speed", "state_container", "state_file", "zeros",
     },
 }  # fmt: skip
 

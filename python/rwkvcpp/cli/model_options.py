@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import rwkvcpp
@@ -77,18 +78,28 @@ def load_model(args: argparse.Namespace, *, collect: bool = False) -> rwkvcpp.Mo
     """
     announce_bundled_model(args.model, quiet=args.quiet)
     with byte_progress("loading", shown=sys.stderr.isatty() and not args.quiet) as progress:
-        return rwkvcpp.Model(
-            args.model,
-            type=args.type,
-            lora=args.lora,
-            threads=args.threads,
-            tokenizer=args.tokenizer,
-            activations=args.activations,
-            mmap=args.mmap,
-            group_norm_eps=args.group_norm_eps,
-            collect=collect,
-            progress=progress,
-        )
+        return make_model(args, collect=collect, progress=progress)
+
+
+def make_model(
+    args: argparse.Namespace,
+    *,
+    collect: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> rwkvcpp.Model:
+    """The model that the options name."""
+    return rwkvcpp.Model(
+        args.model,
+        type=args.type,
+        lora=args.lora,
+        threads=args.threads,
+        tokenizer=args.tokenizer,
+        activations=args.activations,
+        mmap=args.mmap,
+        group_norm_eps=args.group_norm_eps,
+        collect=collect,
+        progress=progress,
+    )
 
 
 def announce_bundled_model(path: Path | None, *, quiet: bool = False, option: str = "-m ") -> None:
