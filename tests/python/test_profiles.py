@@ -52,10 +52,12 @@ def test_every_profile_says_what_it_is_for():
 def test_every_mode_of_a_template_names_a_profile(template):
     profiles = {name: mode.profile for name, mode in template.modes.items()}
     assert set(profiles.values()) <= set(PROFILES)
-    expected = {"think": "open-think", "think-a-lot": "open-think", "fake-think": "fake-think"}
+    if template.name == "functions":
+        assert set(profiles.values()) == {"tools"}
+        return
+    expected = {"chat": "standard", "fake-think": "fake-think", "call": "tools"}
     for name, found in profiles.items():
-        assert found == expected.get(name, found)
-    assert profiles.get("chat", "standard") == "standard"
+        assert found == expected.get(name, "open-think")
 
 
 def test_any_field_of_a_profile_can_be_another():

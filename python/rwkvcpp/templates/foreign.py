@@ -15,7 +15,7 @@ from typing import Any
 from rwkvcpp.errors import UnsupportedError
 from rwkvcpp.templates.messages import Message, MessageDict, read_messages
 from rwkvcpp.templates.sandbox import render_jinja
-from rwkvcpp.templates.template import Mode, Template
+from rwkvcpp.templates.template import Mode, Template, Tools
 
 # What a template says -> where replies end.
 ENDS = {
@@ -55,6 +55,7 @@ class JinjaTemplate(Template):
         mode: str | None = None,
         add_generation_prompt: bool = True,
         verbatim: bool = False,
+        tools: Tools = None,
     ) -> str:
         """As `Template.render`; earlier thoughts are the text's to leave out, verbatim or not."""
         variables: dict[str, Any] = {
@@ -63,18 +64,22 @@ class JinjaTemplate(Template):
             "bos_token": "",  # begin_of_text says whether there is one
             "eos_token": "",
         }
+        if tools:
+            variables["tools"] = [dict(tool) for tool in tools]
         name = self.mode(mode).name
         if name in THINKING:
             variables["enable_thinking"] = THINKING[name]
         return render_jinja(self.text, variables, where=self.where)
 
-    def next_turn(self, text: str, *, pending: str = "", mode: str | None = None) -> str:
+    def next_turn(
+        self, text: str, *, pending: str = "", mode: str | None = None, role: str = "user"
+    ) -> str:
         """As `Template.next_turn`; UnsupportedError where the text shows no reply as it is."""
         shown = self.render(
             [
                 {"role": "user", "content": QUESTION},
                 {"role": "assistant", "content": REPLY},
-                {"role": "user", "content": text},
+                {"role": role, "content": text},
             ],
             mode=mode,
         )
@@ -89,6 +94,10 @@ class JinjaTemplate(Template):
     def with_names(self, **names: str | None) -> Template:
         """ValueError: the names are in the text."""
         raise ValueError(f"{self.where}: its chat template has names of its own")
+
+    def with_tool_form(self, name: str) -> Template:
+        """ValueError: how tools are told is in the text."""
+        raise ValueError(f"{self.where}: its chat template has a form of its own for tools")
 
     def begun(self, mode: str | None = None) -> str:
         name = self.mode(mode).name
@@ -122,5 +131,5 @@ def _plain(message: Message) -> dict[str, Any]:
         plain["tool_calls"] = [
             {"type": "function", "function": {"name": call.name, "arguments": dict(call.arguments)}}
             for call in message.tool_calls
-        ]
+        ]  # the arguments as an object: templates are written for that
     return plain

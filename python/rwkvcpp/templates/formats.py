@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from rwkvcpp.templates.cleaning import AS_IT_IS, HUGGING_FACE
 from rwkvcpp.templates.template import Mode
+from rwkvcpp.templates.tools import HEADINGS
 from rwkvcpp.templates.turns import Turns
 
 
@@ -15,12 +16,13 @@ def _modes(*modes: Mode) -> MappingProxyType[str, Mode]:
 
 
 PLAIN = Mode("chat")
+CALL = Mode("call", " ```json", profile="tools")  # what follows can only be a call
 
 WORLD = Turns(
     name="world",
     description="User: …, Assistant: …, parted by blank lines: all World models",
     stops=("\n\nUser:", "\n\nSystem:"),
-    modes=_modes(PLAIN),
+    modes=_modes(PLAIN, CALL),
     default_mode="chat",
     user="User",
     assistant="Assistant",
@@ -44,20 +46,41 @@ G1 = replace(
     WORLD,
     name="g1",
     description="World with thoughts: G1c and newer",
-    modes=_modes(FAKE_THINK, THINK, *LENGTHS, CHINESE, PLAIN),
+    modes=_modes(FAKE_THINK, THINK, *LENGTHS, CHINESE, PLAIN, CALL),
     default_mode="fake-think",
 )
 G1B = replace(
     G1,
     name="g1b",
     description="World with thoughts: weights from 2025-09-22 until G1b",
-    modes=_modes(FAKE_THINK, THINK, *BARE_LENGTHS, CHINESE, PLAIN),
+    modes=_modes(FAKE_THINK, THINK, *BARE_LENGTHS, CHINESE, PLAIN, CALL),
 )
 G1A = replace(
     G1,
     name="g1a",
     description="World with thoughts: weights before 2025-09-22",
-    modes=_modes(FAKE_THINK, THINK, EARLY_CHINESE, PLAIN),
+    modes=_modes(FAKE_THINK, THINK, EARLY_CHINESE, PLAIN, CALL),
+)
+
+# How models were trained to call functions. They would go on with the result themselves.
+FUNCTIONS = Turns(
+    name="functions",
+    description="### User, ### Assistant: functions that may be called",
+    stops=("\n### User", "\n### Tool Output", "\nUser:"),
+    modes=_modes(
+        Mode("think", "\n<think", profile="tools"),
+        Mode("fake-think", "\n<think></think", profile="tools"),
+        replace(PLAIN, profile="tools"),
+    ),
+    default_mode="think",
+    before="### ",
+    mark="",
+    gap="\n",
+    between="\n",
+    tool="Tool Output",
+    tool_form=HEADINGS,
+    cleaning=HUGGING_FACE,
+    closed_up=frozenset({"user"}),
 )
 
 BOT = Turns(
@@ -79,6 +102,7 @@ BOT = Turns(
     between="\n",
     cleaning=HUGGING_FACE,
     closed_up=frozenset({"user"}),
+    tools_template=FUNCTIONS,
 )
 
 # Models of the Pile end a reply with a blank line, so their replies have none inside.
@@ -99,6 +123,7 @@ QUESTION = replace(
     name="question",
     description="Question: …, Answer: …, behind the material that they are about",
     stops=("\n\nQuestion:",),
+    modes=_modes(PLAIN),
     user="Question",
     assistant="Answer",
     system="",
@@ -135,5 +160,5 @@ STORIES = replace(
     begin_of_text=True,
 )
 
-FORMATS = (WORLD, G1, G1B, G1A, BOT, RAVEN, QUESTION, QA, PLAIN_TEXT, STORIES)
+FORMATS = (WORLD, G1, G1B, G1A, BOT, FUNCTIONS, RAVEN, QUESTION, QA, PLAIN_TEXT, STORIES)
 TEMPLATES = MappingProxyType({template.name: template for template in FORMATS})

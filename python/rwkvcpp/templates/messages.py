@@ -31,6 +31,11 @@ class ToolCall:
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
+    def message(self) -> dict[str, Any]:
+        """The call as messages have it."""
+        arguments = json.dumps(self.arguments, ensure_ascii=False)
+        return {"type": "function", "function": {"name": self.name, "arguments": arguments}}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Message:

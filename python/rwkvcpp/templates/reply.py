@@ -7,11 +7,13 @@ those of the whole: `split` is one push and the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from rwkvcpp.templates.calls import CallReader, overlap
 from rwkvcpp.templates.messages import ToolCall
+from rwkvcpp.templates.tools import FENCE
 
 OPEN, CLOSE = "<think", "</think"
 
@@ -42,8 +44,16 @@ class ReplyStream:
     ([Delta(kind='reasoning', text='Well.')], [Delta(kind='content', text='Yes')], [])
     """
 
-    def __init__(self, begun: str = "") -> None:
-        """A stream of the reply that the prompt has `begun`."""
+    def __init__(self, begun: str = "", *, tools: Collection[str] | None = None) -> None:
+        """A stream of the reply that the prompt has `begun`.
+
+        tools: the names of functions that may be called; None takes no fence for a call, unless
+            the prompt has begun one.
+        """
+        is_called = begun.rstrip().endswith(FENCE)
+        self._calls = (
+            None if tools is None and not is_called else CallReader(tools or (), is_begun=is_called)
+        )
         self._step: Callable[[bool], bool] = self._opening
         self._held = ""  # not yet told apart
         self._reasoning, self._content = _Trimmed(), _Trimmed()
@@ -61,7 +71,8 @@ class ReplyStream:
     @property
     def reply(self) -> Reply:
         """All that was certain so far; the whole reply after `finish`."""
-        return Reply(self._reasoning.text, self._content.text)
+        calls = () if self._calls is None else tuple(self._calls.calls)
+        return Reply(self._reasoning.text, self._content.text, calls)
 
     def _advance(self, text: str, *, final: bool) -> list[Delta]:
         self._held += text
@@ -90,7 +101,7 @@ class ReplyStream:
             self._held = rest
             self._step = self._closing
             return True
-        n_held = 0 if final else _overlap(self._held, CLOSE)
+        n_held = 0 if final else overlap(self._held, CLOSE)
         self._emit("reasoning", self._reasoning.push(thought[: len(thought) - n_held]))
         self._held = thought[len(thought) - n_held :]
         return False
@@ -103,8 +114,10 @@ class ReplyStream:
         return True
 
     def _speaking(self, final: bool) -> bool:
-        self._emit("content", self._content.push(self._held))
-        self._held = ""
+        text, self._held = self._held, ""
+        if self._calls is not None:
+            text = self._calls.push(text, final=final)
+        self._emit("content", self._content.push(text))
         return False
 
     def _emit(self, kind: Kind, text: str) -> None:
@@ -133,15 +146,9 @@ class _Trimmed:
         return "".join(self._parts)
 
 
-def _overlap(text: str, mark: str) -> int:
-    """The length of the longest end of `text` that `mark` may begin with."""
-    longest = min(len(mark) - 1, len(text))
-    return next((n for n in range(longest, 0, -1) if mark.startswith(text[-n:])), 0)
-
-
-def split(text: str, begun: str = "") -> Reply:
+def split(text: str, begun: str = "", *, tools: Collection[str] | None = None) -> Reply:
     """The parts of a whole reply, which the prompt had `begun`."""
-    stream = ReplyStream(begun)
+    stream = ReplyStream(begun, tools=tools)
     stream.push(text)
     stream.finish()
     return stream.reply

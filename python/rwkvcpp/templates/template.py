@@ -5,10 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from rwkvcpp.templates.messages import MessageDict
-from rwkvcpp.templates.reply import Reply, ReplyStream, split
+from rwkvcpp.templates.reply import Reply, ReplyStream
+from rwkvcpp.templates.tools import read_tools
+
+Tools: TypeAlias = "Sequence[Mapping[str, Any]] | None"
+
+CALL = "call"  # the mode that asks for a call
 
 
 @dataclass(frozen=True)
@@ -51,18 +56,24 @@ class Template(ABC):
         mode: str | None = None,
         add_generation_prompt: bool = True,
         verbatim: bool = False,
+        tools: Tools = None,
     ) -> str:
         """The text of `messages`, and the beginning of the reply that `mode` asks for.
 
+        tools: functions that may be called, as OpenAI's API has them. With them the default mode is
+            the one that asks for a call, where there is one.
         Thoughts of earlier replies are left out. With verbatim, replies that know what the model
         wrote (`reply_message`) come back to the letter, thoughts included: that is the text which a
         session has consumed that went from turn to turn.
         """
 
     @abstractmethod
-    def next_turn(self, text: str, *, pending: str = "", mode: str | None = None) -> str:
+    def next_turn(
+        self, text: str, *, pending: str = "", mode: str | None = None, role: str = "user"
+    ) -> str:
         """What follows a reply that the session has consumed, up to the next reply.
 
+        text: what the user says; or a tool, with the role "tool".
         pending: the end of the consumed text that was not shown: a stop, or a part of one. What it
         has of the new turn already is not said again. For any reply,
         `render(before) + reply + pending + next_turn(text, pending=pending)` is
@@ -80,14 +91,24 @@ class Template(ABC):
     ) -> Template:
         """The same template with other names, and another mark behind them; its stops follow."""
 
+    def for_tools(self) -> Template:
+        """The template that this one leaves conversations with tools to; mostly itself."""
+        return self
+
+    @abstractmethod
+    def with_tool_form(self, name: str) -> Template:
+        """The same template with tools told in another form: "signatures", "json", "headings"."""
+
     @property
     @abstractmethod
     def jinja(self) -> str:
         """The Jinja text of the template, for other programs."""
 
-    def mode(self, name: str | None = None) -> Mode:
-        """The mode called `name`; None is the default."""
-        found = self.modes.get(self.default_mode if name is None else name)
+    def mode(self, name: str | None = None, *, tools: Tools = None) -> Mode:
+        """The mode called `name`; None is the default, with tools the one that asks for a call."""
+        if name is None:
+            name = CALL if tools and CALL in self.modes else self.default_mode
+        found = self.modes.get(name)
         if found is None:
             known = ", ".join(self.modes)
             raise ValueError(f"the template {self.name} has no mode {name!r}, only {known}")
@@ -117,21 +138,33 @@ class Template(ABC):
         """What the prompt has of the reply already, in `mode`."""
         return self.mode(mode).prefill
 
-    def split_reply(self, text: str, *, mode: str | None = None) -> Reply:
-        """`text`, a reply as the model wrote it in `mode`, as thoughts and answer."""
-        return split(text, self.begun(mode))
+    def split_reply(self, text: str, *, mode: str | None = None, tools: Tools = None) -> Reply:
+        """`text`, a reply as the model wrote it in `mode`, as thoughts, answer and calls.
 
-    def reply_stream(self, *, mode: str | None = None) -> ReplyStream:
+        Without `tools`, those that it may call, it is read for calls only in a mode that asks for
+        one.
+        """
+        stream = self.reply_stream(mode=mode, tools=tools)
+        stream.push(text)
+        stream.finish()
+        return stream.reply
+
+    def reply_stream(self, *, mode: str | None = None, tools: Tools = None) -> ReplyStream:
         """Takes a reply apart while it comes: what it gives, joined, is what split_reply gives."""
-        return ReplyStream(self.begun(mode))
+        names = None if tools is None else [tool.name for tool in read_tools(tools)]
+        return ReplyStream(self.begun(self.mode(mode, tools=tools).name), tools=names)
 
-    def reply_message(self, text: str, *, mode: str | None = None) -> dict[str, Any]:
+    def reply_message(
+        self, text: str, *, mode: str | None = None, tools: Tools = None
+    ) -> dict[str, Any]:
         """`text`, a reply as the model wrote it in `mode`, as a message for the history."""
-        reply = self.split_reply(text, mode=mode)
+        reply = self.split_reply(text, mode=mode, tools=tools)
         message: dict[str, Any] = {"role": "assistant", "content": reply.content}
         if reply.reasoning:
             message["reasoning_content"] = reply.reasoning
-        return message | {"mode": self.mode(mode).name, "generated": text}
+        if reply.tool_calls:
+            message["tool_calls"] = [call.message() for call in reply.tool_calls]
+        return message | {"mode": self.mode(mode, tools=tools).name, "generated": text}
 
 
 EFFORTS: dict[str, tuple[str, ...]] = {  # the first that a template has

@@ -18,7 +18,8 @@ from typing import Any
 from rwkvcpp.templates.cleaning import BLINKDL, Cleaning
 from rwkvcpp.templates.messages import Message, MessageDict, read_messages
 from rwkvcpp.templates.reply import CLOSE
-from rwkvcpp.templates.template import Mode, Template
+from rwkvcpp.templates.template import Mode, Template, Tools
+from rwkvcpp.templates.tools import SIGNATURES, TOOL_FORMS, ToolForm, read_tools
 from rwkvcpp.templates.twin import twin
 
 
@@ -29,6 +30,9 @@ class Turns(Template):
     before: str = ""
     gap: str = " "
     after: str = ""
+    tool: str = ""  # the name in front of a tool's results; "": the user's
+    tool_form: ToolForm = SIGNATURES
+    tools_template: Turns | None = None  # for conversations with tools
     cleaning: Cleaning = BLINKDL
     closed_up: frozenset[str] = frozenset({"system", "user", "tool"})  # roles without blank lines
 
@@ -39,9 +43,18 @@ class Turns(Template):
         mode: str | None = None,
         add_generation_prompt: bool = True,
         verbatim: bool = False,
+        tools: Tools = None,
     ) -> str:
-        turns = read_messages(messages)
-        chosen = self.mode(mode)
+        if tools and self.tools_template is not None:
+            return self.tools_template.render(
+                messages,
+                mode=mode,
+                add_generation_prompt=add_generation_prompt,
+                verbatim=verbatim,
+                tools=tools,
+            )
+        turns = self._with_tools(read_messages(messages), tools)
+        chosen = self.mode(mode, tools=tools)
         asked = [self._mode_of(turn) if verbatim else None for turn in turns]
         following = [*asked[1:], chosen if add_generation_prompt else None]
         texts = [
@@ -58,12 +71,14 @@ class Turns(Template):
     def jinja(self) -> str:
         return twin(self)
 
-    def next_turn(self, text: str, *, pending: str = "", mode: str | None = None) -> str:
-        turn = self.render([{"role": "user", "content": text}], mode=mode)
+    def next_turn(
+        self, text: str, *, pending: str = "", mode: str | None = None, role: str = "user"
+    ) -> str:
+        turn = self.render([{"role": role, "content": text}], mode=mode)
         following = self.after + self.between + turn
         if following.startswith(pending):
             return following[len(pending) :]
-        opened = self.after + self.between + self._opening(self.user)
+        opened = self.after + self.between + self._opening(self._name(role))
         if not pending.startswith(opened):
             return following
         # The model has begun the user's turn, and not as we would have: only its text is missing.
@@ -87,12 +102,35 @@ class Turns(Template):
         stops = (renamed._stop_for(stop, self) for stop in self.stops)
         return replace(renamed, stops=tuple(dict.fromkeys(stops)))
 
+    def _with_tools(self, turns: list[Message], tools: Tools) -> list[Message]:
+        """`turns` with what the system says of `tools`, behind what it says first."""
+        if not tools:
+            return turns
+        described = self.tool_form.describe(read_tools(tools))
+        if turns and turns[0].role == "system":
+            first = self.cleaning.clean(turns[0].text, "system" in self.closed_up)
+            both = "\n".join(filter(None, [first, described]))
+            return [replace(turns[0], text=both), *turns[1:]]
+        return [Message(role="system", text=described), *turns]
+
+    def for_tools(self) -> Template:
+        return self.tools_template or self
+
+    def with_tool_form(self, name: str) -> Turns:
+        if name not in TOOL_FORMS:
+            known = ", ".join(TOOL_FORMS)
+            raise ValueError(f"there is no form of tools {name!r}, only {known}")
+        return replace(self, tool_form=TOOL_FORMS[name], tools_template=None)
+
     def _turn(self, turn: Message, following: Mode | None) -> str:
         """A turn in its canonical form, with the hint of the mode that `following` asks for."""
         text = turn.text
         if turn.role == "assistant":
             text = text.rpartition(CLOSE + ">")[2]
+        if turn.role == "tool":
+            text = self.tool_form.result(text)
         text = self.cleaning.clean(text, turn.role in self.closed_up)
+        text = "\n".join(filter(None, [text, *map(self.tool_form.call, turn.tool_calls)]))
         if turn.role == "user" and following is not None:
             text += following.hint
         return self._named(turn.role, text) + self.after
@@ -107,10 +145,14 @@ class Turns(Template):
         return self.mode(turn.mode) if is_reply else None
 
     def _named(self, role: str, text: str) -> str:
-        name = {"assistant": self.assistant, "system": self.system}.get(role, self.user)
+        name = self._name(role)
         if not name:
             return text
         return self._opening(name) + (self.gap + text if text else "")
+
+    def _name(self, role: str) -> str:
+        names = {"user": self.user, "assistant": self.assistant, "system": self.system}
+        return names.get(role, self.tool or self.user)
 
     def _opening(self, name: str) -> str:
         return self.before + name + self.mark

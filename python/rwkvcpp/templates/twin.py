@@ -3,7 +3,7 @@
 It says what `Turns.render` says of `messages`, with `add_generation_prompt`; `enable_thinking` and
 `reasoning_effort` choose a mode as `Template.mode_for` does. Every variable but `messages` may be
 missing, and no other is read: there are clients that know no other and refuse what they do not
-know. Tools are not in it.
+know. It tells nothing of tools, and shows their results as they are.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ TWIN = r"""
   {%- set role = roles[message.role | lower] -%}
   {%- set text = text_of(message.content) if message.content is defined else '' -%}
   {%- if role == 'assistant' -%}{%- set text = text.split(@close@)[-1] -%}{%- endif -%}
+  {%- if role == 'tool' -%}{%- set text = @before_result@ ~ text ~ @after_result@ -%}{%- endif -%}
   {%- set text = clean(text, role in @closed_up@) -%}
   {%- if role == 'user' and loop.last and is_prompted -%}
     {%- set text = text ~ mode.hint -%}
@@ -70,7 +71,9 @@ def twin(template: Turns, *, closed: bool = False) -> str:
         "close": CLOSE + ">",
         "closed_up": sorted(template.closed_up),
         "roles": ROLES,
-        "names": names | {"tool": template.user},
+        "names": names | {"tool": template.tool or template.user},
+        "before_result": template.tool_form.around_result[0],
+        "after_result": template.tool_form.around_result[1],
     }
     body = re.sub("@(.*?)@", lambda found: _literal(words[found[1]]), TWIN)
     head = f"{{#- {_mark(template)} -#}}"
