@@ -44,6 +44,13 @@ class Fields:
             Fields(self.where, entry, f"{self._path}{name}[{i}].") for i, entry in enumerate(value)
         ]
 
+    def array(self, name: str) -> tuple[Any, ...]:
+        """A list, of anything."""
+        value = self.raw(name)
+        if not isinstance(value, list):
+            raise self.wrong(name, "a list")
+        return tuple(value)
+
     def names(self) -> list[str]:
         """Of all fields, in order."""
         return list(self._values)

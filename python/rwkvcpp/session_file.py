@@ -202,8 +202,8 @@ def _params(fields: Fields) -> SamplingParams:
     if "logit_bias" in values:
         bias = fields.object("logit_bias")
         values["logit_bias"] = {int(token): bias.raw(token) for token in bias.names()}
-    if not isinstance(values.get("banned_tokens", []), list):
-        raise fields.wrong("banned_tokens", "a list")
+    if "banned_tokens" in values:
+        values["banned_tokens"] = fields.array("banned_tokens")
     return SamplingParams(**values)
 
 
