@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from operator import index
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,25 +21,27 @@ from numpy.typing import NDArray
 from rwkvcpp.errors import StateError
 from rwkvcpp.prefix_key import PrefixKey
 from rwkvcpp.snapshots import Snapshot, SnapshotMemory
-from rwkvcpp.token_tree import packed
+from rwkvcpp.token_tree import Row, packed
+from rwkvcpp.whole_file import PathArgument
 
 if TYPE_CHECKING:
     from rwkvcpp.model import Model, Tokens
     from rwkvcpp.session import Checkpoint, Prompt, Session
+    from rwkvcpp.snapshot_folder import SnapshotFolder
     from rwkvcpp.state import State
 
 MEBIBYTE = 2**20
 SPACING = 256  # tokens of a prompt from one snapshot to the next
-
-Row: TypeAlias = "NDArray[np.integer[Any]]"
 
 
 @dataclass(frozen=True)
 class PrefixCacheStats:
     """What a cache holds now, and what it has been good for since it was made."""
 
-    entries: int
+    entries: int  # in memory
     nbytes: int
+    files: int
+    file_bytes: int
     hits: int
     misses: int
     tokens_saved: int
@@ -58,11 +60,22 @@ class PrefixCache:
     With a cache and without, logits and text are the same, bit for bit.
     """
 
-    def __init__(self, budget: int = 512 * MEBIBYTE) -> None:
-        """An empty cache of at most `budget` bytes; what was used longest ago goes first."""
-        if index(budget) < 0:
-            raise ValueError(f"budget is {budget}, expected bytes, 0 or more")
-        self._memory = SnapshotMemory(budget)
+    def __init__(
+        self,
+        budget: int = 512 * MEBIBYTE,
+        directory: PathArgument | None = None,
+        *,
+        disk_budget: int | None = None,
+    ) -> None:
+        """A cache of at most `budget` bytes; what was used longest ago goes first.
+
+        directory: a folder for snapshots, which are then there after a restart, and for other
+            processes; it is made if there is none.
+        disk_budget: bytes of the files in it; None: as many as in memory.
+        """
+        self._memory = SnapshotMemory(_checked_bytes("budget", budget))
+        on_disk = _checked_bytes("disk_budget", budget if disk_budget is None else disk_budget)
+        self._folder = None if directory is None else _folder(directory, on_disk)
         self._hits = self._misses = self._tokens_saved = 0
         self._counting = threading.Lock()
 
@@ -142,13 +155,27 @@ class PrefixCache:
     def lookup(self, key: PrefixKey, tokens: Tokens, *, beyond: int = 0) -> Snapshot | None:
         """The snapshot after the longest prefix of `tokens` that has one, longer than `beyond`."""
         row = _row_of(tokens, key.model)
-        found = None if row is None else self._memory.longest(key.digest + packed(row))
-        is_hit = found is not None and found.n_tokens > beyond
+        found = None if row is None else self._longest(key, row, beyond)
         with self._counting:
-            self._hits += is_hit
-            self._misses += not is_hit
-            self._tokens_saved += found.n_tokens - beyond if found and is_hit else 0
-        return found if is_hit else None
+            self._hits += found is not None
+            self._misses += found is None
+            self._tokens_saved += 0 if found is None else found.n_tokens - beyond
+        return found
+
+    def _longest(self, key: PrefixKey, row: Row, beyond: int) -> Snapshot | None:
+        """From memory, or from the folder if that knows a longer one."""
+        found = self._memory.longest(key.digest + packed(row))
+        n_found = beyond if found is None else max(beyond, found.n_tokens)
+        if self._folder is not None and n_found < len(row):
+            on_disk = self._folder.longest(key, row, n_found)
+            if on_disk is not None:
+                self._memory.put(key.digest + packed(row[: on_disk.n_tokens]), on_disk)
+                return on_disk
+        if found is None or found.n_tokens <= beyond:
+            return None
+        if self._folder is not None:
+            self._folder.touch(key, row[: found.n_tokens])
+        return found
 
     def insert(
         self, key: PrefixKey, tokens: Tokens, state: State, logits: NDArray[np.float32]
@@ -172,22 +199,28 @@ class PrefixCache:
 
     def _keep(self, key: PrefixKey, row: Row, state: State, logits: NDArray[np.float32]) -> None:
         name = key.digest + packed(row)
-        n_bytes = state.nbytes + logits.nbytes
-        if not self._memory.touch(name) and self._memory.fits(name, n_bytes):
-            self._memory.put(name, Snapshot(len(row), state.clone(), logits.copy()))
+        if self._memory.touch(name) or not self._memory.fits(name, state.nbytes + logits.nbytes):
+            return
+        snapshot = Snapshot(len(row), state.clone(), logits.copy())
+        self._memory.put(name, snapshot)
+        if self._folder is not None:
+            self._folder.put(key, row, snapshot)
 
     # All of them
 
     def clear(self) -> None:
-        """Forget all snapshots."""
+        """Forget all snapshots, in the folder, too."""
         self._memory.clear()
+        if self._folder is not None:
+            self._folder.clear()
 
     def stats(self) -> PrefixCacheStats:
-        """Counts of entries and bytes, of lookups that found something, and of tokens saved."""
+        """Counts of what is kept, of lookups that found something or nothing, of tokens saved."""
+        on_disk = (0, 0) if self._folder is None else self._folder.usage()
+        in_memory = (len(self._memory), self._memory.nbytes)
         with self._counting:
-            return PrefixCacheStats(
-                len(self._memory), self._memory.nbytes, self._hits, self._misses, self._tokens_saved
-            )
+            counts = (self._hits, self._misses, self._tokens_saved)
+        return PrefixCacheStats(*in_memory, *on_disk, *counts)
 
 
 def _row_of(tokens: Tokens, model: Model) -> Row | None:
@@ -198,6 +231,18 @@ def _row_of(tokens: Tokens, model: Model) -> Row | None:
         return None
     is_row = row.ndim == 1 and row.size > 0 and row.dtype.kind in "iu"
     return row if is_row and row.min() >= 0 and row.max() < model.n_vocab else None
+
+
+def _folder(directory: PathArgument, budget: int) -> SnapshotFolder:
+    from rwkvcpp.snapshot_folder import SnapshotFolder  # with all of state files
+
+    return SnapshotFolder(directory, budget)
+
+
+def _checked_bytes(name: str, value: int) -> int:
+    if index(value) < 0:
+        raise ValueError(f"{name} is {value}, expected a number of bytes, 0 or more")
+    return value
 
 
 def _checked_places(boundaries: Iterable[int], n_tokens: int) -> list[int]:

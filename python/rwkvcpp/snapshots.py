@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +34,14 @@ class Snapshot:
 
     def state(self) -> State:
         """The state: a copy of one's own, to go on with."""
+        with self.reading() as state:
+            return state.clone()
+
+    @contextmanager
+    def reading(self) -> Iterator[State]:
+        """The state itself, which must not be changed."""
         with self._state_lock:
-            return self._state.clone()
+            yield self._state
 
     def logits(self) -> NDArray[np.float32]:
         """The prediction of the next token, float32 [n_vocab]; a copy."""
@@ -85,7 +93,9 @@ class SnapshotMemory:
         return len(row) + n_bytes <= self.budget
 
     def put(self, row: bytes, snapshot: Snapshot) -> None:
-        """Keep a snapshot that fits, in the place of one that there may be."""
+        """Keep a snapshot, in the place of one that there may be; nothing unless it fits."""
+        if not self.fits(row, snapshot.nbytes):
+            return
         with self._lock:
             node = self._tree.put(row, snapshot)
             replaced = self._recent.pop(node, None)

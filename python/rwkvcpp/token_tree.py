@@ -8,11 +8,12 @@ edge counts for nothing: a recurrent state cannot be cut back to it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+Row: TypeAlias = "NDArray[np.integer[Any]]"
 Value = TypeVar("Value")
 
 TOKEN_BYTES = 4

@@ -54,8 +54,15 @@ IMPORTS = {
     "token_tree": set(),
     "snapshots": {"state", "token_tree"},
     "prefix_key": {"_core", "model", "session", "state"},  # all but _core: for their types alone
+    "snapshot_file": {
+        "errors", "prefix_key", "snapshots", "state_container", "state_file", "token_tree",
+    },
+    "snapshot_folder": {
+        "_core", "errors", "prefix_key", "snapshot_file", "snapshots", "state_container",
+        "token_tree", "whole_file",
+    },
     "prefix_cache": {
-        "errors", "prefix_key", "snapshots", "token_tree",
+        "errors", "prefix_key", "snapshot_folder", "snapshots", "token_tree", "whole_file",
         "model", "session", "state",  # for their types alone
     },
     "whole_file": set(),
