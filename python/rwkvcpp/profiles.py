@@ -42,6 +42,12 @@ def _rapid(
     return Profile(name=name, description=description, sampling=sampling)
 
 
+MECHANICAL = Profile(
+    name="mechanical",
+    description="the likeliest token: summaries, translations, calls",
+    sampling=SamplingParams(temperature=0.0, top_p=0.0),
+)
+
 STANDARD = Profile(
     name="standard",
     description="RWKV Runner's: one thing at a time, and not twice",
@@ -56,6 +62,7 @@ PROFILES = MappingProxyType(
         profile.name: profile
         for profile in (
             STANDARD,
+            MECHANICAL,
             _rapid("open-think", "G1 that thinks first", (0.96, 0.76, 32, 1.0, 0.1, 0.988)),
             _rapid("fake-think", "G1 that answers at once", (1.0, 0.28, 32, 0.0, 0.0, 0.996)),
             _rapid("tools", "calls of functions", (0.96, 0.76, 32, 0.0, 0.0, 0.996)),

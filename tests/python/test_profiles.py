@@ -14,6 +14,7 @@ from rwkvcpp.templates import TEMPLATES
 # T, top_p, top_k, presence, frequency, decay
 PUBLISHED = {
     "standard": (1, 0.3, 0, 0, 1, 0.996),
+    "mechanical": (0, 0, 0, 0, 0, 0.996),
     "open-think": (0.96, 0.76, 32, 1.0, 0.1, 0.988),
     "fake-think": (1.0, 0.28, 32, 0, 0, 0.996),
     "tools": (0.96, 0.76, 32, 0, 0, 0.996),
@@ -39,7 +40,7 @@ def numbers(params: SamplingParams) -> tuple[float, ...]:
 def test_the_profiles_are_those_that_were_published():
     assert {name: numbers(found.sampling) for name, found in PROFILES.items()} == PUBLISHED
     orders = {name: found.sampling.order for name, found in PROFILES.items()}
-    assert orders.pop("standard") == "rwkv"
+    assert orders.pop("standard") == orders.pop("mechanical") == "rwkv"
     assert set(orders.values()) == {"rapid"}
     assert profile("standard").max_tokens == 500
 
@@ -66,7 +67,7 @@ def test_any_field_of_a_profile_can_be_another():
     assert (changed.order, changed.seed) == ("rapid", 1)
     with pytest.raises(ValueError, match="top_p is 2, expected 0 to 1"):
         profile("open-think").params(top_p=2)
-    with pytest.raises(ValueError, match="no profile 'wild', only standard, open-think"):
+    with pytest.raises(ValueError, match="no profile 'wild', only standard, mechanical"):
         profile("wild")
 
 

@@ -160,5 +160,14 @@ STORIES = replace(
     begin_of_text=True,
 )
 
-FORMATS = (WORLD, G1, G1B, G1A, BOT, FUNCTIONS, RAVEN, QUESTION, QA, PLAIN_TEXT, STORIES)
+INSTRUCT = replace(
+    QUESTION,
+    name="instruct",
+    description="Instruction: …, Response: …",
+    stops=("\n\nInstruction:",),
+    user="Instruction",
+    assistant="Response",
+)
+
+FORMATS = (WORLD, G1, G1B, G1A, BOT, FUNCTIONS, RAVEN, QUESTION, QA, INSTRUCT, PLAIN_TEXT, STORIES)
 TEMPLATES = MappingProxyType({template.name: template for template in FORMATS})
