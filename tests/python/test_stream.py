@@ -42,6 +42,20 @@ def test_bytes_that_are_no_text_become_replacement_characters(data, cuts):
     assert streamed(data, [], cuts) == data.decode("utf-8", "replace")
 
 
+@given(data=st.binary(max_size=60), stop=st.text("ab\n", min_size=1, max_size=3), cuts=cuts)
+def test_the_bytes_that_are_shown_are_counted(data, stop, cuts):
+    """Cut at that count, the bytes are what was shown and what was not."""
+    stream, shown, at = TextStream([stop]), "", 0
+    for cut in [*sorted(min(cut, len(data)) for cut in cuts), len(data)]:
+        shown += stream.push(data[at:cut])
+        at = cut
+        assert data[: stream.n_shown].decode("utf-8", "replace") == shown
+    if not stream.stopped:
+        shown += stream.finish()
+        assert stream.n_shown == len(data)
+    assert data[: stream.n_shown].decode("utf-8", "replace") == shown
+
+
 def test_half_a_character_waits_for_the_rest():
     stream = TextStream()
     assert [stream.push(byte) for byte in (b"\xf0", b"\x9f", b"\x98", b"\x80!")] == [
