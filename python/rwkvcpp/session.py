@@ -26,7 +26,7 @@ Prompt: TypeAlias = "str | bytes | Tokens"
 FinishReason: TypeAlias = Literal["stop", "length"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Checkpoint:
     """All that a session was at one moment: `session.rewind` goes back to it, any number of times.
 
