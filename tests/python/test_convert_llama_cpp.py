@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 import rwkvcpp
 from rwkvcpp.convert import convert
+from rwkvcpp.templates import choose_template
 from tests.reference.cases import NARROW, TOKENS
 from tests.reference.checkpoints import Checkpoint, Sizes
 from tests.reference.compare import rms_per_rms
@@ -126,3 +127,43 @@ def test_llama_cpp_cuts_text_as_we_do(n_vocab, file, shared, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == rwkvcpp.Model(model).tokenizer.encode(TEXT)
+
+
+# ---- chat templates --------------------------------------------------------------------------
+
+# What llama.cpp's own function says, which reads no Jinja, and what jinja2 does.
+TEMPLATE = """
+import ctypes, json, sys
+import llama_cpp
+from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+
+model = llama_cpp.Llama(sys.argv[1], vocab_only=True, verbose=False)
+text = model.metadata["tokenizer.chat_template"]
+messages = json.loads(sys.argv[2])
+chat = (llama_cpp.llama_chat_message * len(messages))(
+    *(llama_cpp.llama_chat_message(m["role"].encode(), m["content"].encode()) for m in messages)
+)
+buffer = ctypes.create_string_buffer(4096)
+n = llama_cpp.llama_chat_apply_template(text.encode(), chat, len(messages), True, buffer, 4096)
+render = Jinja2ChatFormatter(template=text, eos_token="", bos_token="")
+print(json.dumps([buffer.raw[:n].decode(), render(messages=messages).prompt]))
+"""
+
+
+@pytest.mark.parametrize(("stem", "thought"), [("RWKV-World", ""), ("g1c", " <think></think>")])
+def test_llama_cpp_renders_the_template_of_a_converted_file(stem, thought, shared, tmp_path):
+    python = llama_python()
+    sizes = Sizes(**{**vars(NARROW), "n_layer": 1, "n_vocab": 65536})
+    write_bin(tmp_path / f"{stem}.bin", Checkpoint("7", sizes), "F16")
+    vocabulary = shared / "vocab" / "rwkv_vocab_v20230424.txt"
+    model = convert(tmp_path / f"{stem}.bin", tmp_path / "model.gguf", tokenizer=vocabulary).path
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Oh."},
+                {"role": "user", "content": "Why?"}]  # fmt: skip
+    command = [python, "-c", TEMPLATE, str(model), json.dumps(messages)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    text = "User: Hi\n\nAssistant: Oh.\n\nUser: Why?\n\nAssistant:"
+    assert json.loads(done.stdout) == [text, text + thought]
+    assert choose_template(metadata=rwkvcpp.Model(model).metadata).render(messages) == (
+        text + thought.removesuffix(">")
+    )

@@ -117,7 +117,7 @@ IMPORTS = {
         "sampling", "session", "snapshots", "state", "stream", "tokenizer",
     },
     "writers": {
-        "_core", "checkpoints", "errors", "gguf_vocabulary", "tokenizer", "writers",
+        "_core", "checkpoints", "errors", "gguf_vocabulary", "templates", "tokenizer", "writers",
     },
     "convert": {
         "checkpoints", "errors", "gguf_vocabulary", "tokenizer", "whole_file", "writers",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from rwkvcpp.errors import ModelFormatError, UnsupportedError
-from rwkvcpp.templates import TEMPLATES, Template, choose_template
+from rwkvcpp.templates import TEMPLATES, Template, choose_template, jinja_for_others
 from rwkvcpp.templates.foreign import JinjaTemplate, jinja_template
 from rwkvcpp.templates.sandbox import CHILD, MAX_OUTPUT, MAX_TEXT, render_jinja
 from rwkvcpp.templates.twin import twin
@@ -97,6 +97,22 @@ def test_a_twin_for_other_programs_closes_the_tag(template):
 def test_a_twin_is_known_again(template):
     known = choose_template(metadata={"tokenizer.chat_template": template.jinja}, path="g1c.gguf")
     assert known is template
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "expected"),
+    [
+        ("rwkv7-g1b-1.5b.pth", "", "g1b"),
+        ("model.pth", "RWKV7 G1d 1.5B", "g1"),
+        ("RWKV-x060-World-1B6.pth", "", "world"),
+        ("model.pth", "", "world"),
+        ("RWKV-4-Raven.pth", "", "world"),  # asked for files of the World vocabulary only
+    ],
+)
+def test_the_template_for_other_programs_is_known_again(path, name, expected):
+    text = jinja_for_others(path, name)
+    assert text == twin(TEMPLATES[expected], closed=True)
+    assert choose_template(metadata={"tokenizer.chat_template": text}).name == expected
 
 
 # Texts of others, written anew after what they say

@@ -5,7 +5,7 @@
 'User: Hi\\n\\nAssistant:'
 """
 
-from rwkvcpp.templates.choice import choose_template, named_template
+from rwkvcpp.templates.choice import choose_template, jinja_for_others, named_template
 from rwkvcpp.templates.formats import TEMPLATES
 from rwkvcpp.templates.messages import ToolCall
 from rwkvcpp.templates.reply import Delta, Reply, ReplyStream
@@ -20,5 +20,6 @@ __all__ = [
     "Template",
     "ToolCall",
     "choose_template",
+    "jinja_for_others",
     "named_template",
 ]

@@ -12,6 +12,8 @@ from rwkvcpp.templates.foreign import jinja_template
 from rwkvcpp.templates.formats import G1, G1A, G1B, TEMPLATES, WORLD
 from rwkvcpp.templates.recognition import of_twin, recognised
 from rwkvcpp.templates.template import Template
+from rwkvcpp.templates.turns import Turns
+from rwkvcpp.templates.twin import twin
 
 Metadata: TypeAlias = "Callable[[str], Any] | Mapping[str, Any]"
 
@@ -48,7 +50,16 @@ def choose_template(
     return ours or WORLD
 
 
-def named_template(name: str) -> Template:
+def jinja_for_others(path: str | os.PathLike[str], general_name: str = "") -> str:
+    """The Jinja text that other programs find in the file of a World or G1 model.
+
+    Thoughts are closed with their `>` in it: those programs show what comes after the prompt.
+    """
+    named = _of_names((Path(path).stem, general_name))
+    return twin(named if named in USER_AND_ASSISTANT else WORLD, closed=True)
+
+
+def named_template(name: str) -> Turns:
     """The built-in template called `name`."""
     if name not in TEMPLATES:
         known = ", ".join(TEMPLATES)
@@ -75,7 +86,7 @@ NAMES: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
 )
 
 
-def of_name(name: str) -> Template | None:
+def of_name(name: str) -> Turns | None:
     """The template of a model that is called `name`, if that says anything."""
     name = name.lower()
     for pattern, which in NAMES:
@@ -85,7 +96,7 @@ def of_name(name: str) -> Template | None:
     return None
 
 
-def _of_names(names: Iterable[str]) -> Template | None:
+def _of_names(names: Iterable[str]) -> Turns | None:
     return next(filter(None, map(of_name, names)), None)
 
 
@@ -93,9 +104,8 @@ def _of_jinja(text: str, names: Iterable[str]) -> Template | None:
     """Ours that says what the Jinja `text` says; World's generations look alike in it."""
     ours = TEMPLATES.get(of_twin(text) or recognised(text) or "")
     named = _of_names(names)
-    if of_twin(text) is None and named is not None and {ours, named} <= USER_AND_ASSISTANT:
-        return named
-    return ours
+    are_alike = ours in USER_AND_ASSISTANT and named in USER_AND_ASSISTANT
+    return named if are_alike and of_twin(text) is None else ours
 
 
-USER_AND_ASSISTANT = {WORLD, G1, G1B, G1A}
+USER_AND_ASSISTANT = (WORLD, G1, G1B, G1A)

@@ -10,12 +10,16 @@ import gguf
 
 from rwkvcpp.checkpoints.checkpoint import Checkpoint
 from rwkvcpp.gguf_vocabulary import MODEL, holds_vocabulary, vocabulary_fields
+from rwkvcpp.templates import jinja_for_others
+from rwkvcpp.templates.recognition import WORLD_NAME
 from rwkvcpp.tokenizer import Tokenizer
 from rwkvcpp.writers import sizes
 from rwkvcpp.writers.model_card import card_fields, chat_template
 from rwkvcpp.writers.plan import Entry
 
 Fields = dict[str, Any]
+
+TEMPLATE = "tokenizer.chat_template"
 
 CONTEXT_LENGTH = 1048576  # an RNN has none; llama.cpp's converter writes this
 
@@ -101,7 +105,11 @@ def _vocabulary(checkpoint: Checkpoint, tokenizer: Tokenizer | None) -> Fields:
     else:  # llama.cpp then takes and gives numbers only
         found = {MODEL: "none", f"{architecture(checkpoint)}.vocab_size": n_vocab}
     template = chat_template(checkpoint)
-    return found | ({"tokenizer.chat_template": template} if template else {})
+    if template is None and found.get(TEMPLATE) == WORLD_NAME and tokenizer is not None:
+        template = jinja_for_others(
+            checkpoint.path, card_fields(checkpoint).get("general.name", "")
+        )
+    return found | ({TEMPLATE: template} if template else {})
 
 
 # ---- into the file ---------------------------------------------------------------------------
