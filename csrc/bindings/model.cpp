@@ -104,15 +104,17 @@ py::array_t<float> forward(Model& model, const py::sequence& segments, bool all_
   return logits;
 }
 
-std::vector<std::tuple<std::uint64_t, std::uint64_t, std::uint64_t>> zeros(Model& model) {
+using LayerZeros = std::tuple<std::uint64_t, std::uint64_t, std::uint64_t, bool>;
+
+std::vector<LayerZeros> zeros(Model& model) {
   std::vector<MixingZeros> layers;
   {
     const py::gil_scoped_release nogil;
     layers = model.zeros();
   }
-  std::vector<std::tuple<std::uint64_t, std::uint64_t, std::uint64_t>> list;
+  std::vector<LayerZeros> list;
   for (const MixingZeros& layer : layers) {
-    list.emplace_back(layer.n_inputs, layer.n_active, layer.skippable_bytes);
+    list.emplace_back(layer.n_inputs, layer.n_active, layer.skippable_bytes, layer.by_columns);
   }
   return list;
 }
@@ -169,7 +171,9 @@ void bind_model(py::module_& m) {
       .def_property_readonly(
           "weight_type", [](const Model& model) { return std::string(model.main_format().name); })
       .def("metadata", &metadata, py::arg("key"), "A GGUF metadata value, or None.")
-      .def("zeros", &zeros, "Of each layer's ffn.value: inputs met, of them not zero, and bytes.")
+      .def(
+          "zeros", &zeros,
+          "Of each layer's ffn.value: inputs met, of them not zero, bytes, and whether by columns.")
       .def("importances", &importances,
            "Of each matrix: sums of the squares of its inputs, and of how many rows.")
       .def_property_readonly("identity",

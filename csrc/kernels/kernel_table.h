@@ -62,6 +62,13 @@ struct ActiveArgs {
   std::int8_t* values;
 };
 
+/// A panel of weights by columns, and the tiles of its rows: as many bytes.
+struct TurnArgs {
+  void* panel;
+  void* tiles;  // [8 n_strips][units of n_blocks]
+  std::size_t n_blocks, n_strips;
+};
+
 /// y = f(r) over n floats; what f reads is in ops.h, Epilogue.
 struct EpilogueArgs {
   const float* r;
@@ -167,6 +174,9 @@ struct KernelTable {
   void (*matmul_float[kTypes])(const MatmulArgs&) noexcept;
   /// Weights by columns meet what `matmul` meets; null where a type has no columns.
   void (*columns[kTypes])(const ColumnArgs&) noexcept;
+  /// Panel to tiles, and tiles to panel.
+  void (*turn_to_tiles[kTypes])(const TurnArgs&) noexcept;
+  void (*turn_to_columns[kTypes])(const TurnArgs&) noexcept;
   std::size_t (*find_active)(const ActiveArgs&) noexcept;
   std::size_t (*find_active_floats)(const ActiveArgs&) noexcept;
   /// Rows of activations that a product takes at once: a power of two.

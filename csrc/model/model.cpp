@@ -175,7 +175,8 @@ std::vector<MixingZeros> Model::zeros() {
   const std::lock_guard lock(mutex_);
   std::vector<MixingZeros> layers;
   for (const MixingActivity& layer : weights_.activity) {
-    layers.push_back({layer.seen->n_inputs, layer.seen->n_active, layer.skippable_bytes});
+    layers.push_back({layer.seen->n_inputs, layer.seen->n_active, layer.skippable_bytes,
+                      layer.layout && layer.layout->by_columns});
   }
   return layers;
 }

@@ -33,6 +33,7 @@ struct MixingZeros {
   std::uint64_t n_inputs;
   std::uint64_t n_active;         // of them not zero
   std::uint64_t skippable_bytes;  // of the matrix, when all inputs are zero
+  bool by_columns;                // now: so that they can be skipped
 };
 
 /// The squares of what a matrix was multiplied with since the model was loaded, by input.

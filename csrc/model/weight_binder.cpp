@@ -153,7 +153,9 @@ Matrix WeightBinder::behind_relu(const std::string& name, std::size_t n_out, std
   const TensorInfo& tensor = take_matrix(name, n_out, n_in);
   Matrix matrix = upload(tensor, rows_of(tensor), 0, n_out, /*zeros_expected=*/true);
   count(tensor);
-  if (matrix.activity) bound_.activity.push_back({matrix.activity, matrix.skippable_bytes()});
+  if (matrix.activity) {
+    bound_.activity.push_back({matrix.activity, matrix.layout, matrix.skippable_bytes()});
+  }
   return matrix;
 }
 

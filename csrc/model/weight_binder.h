@@ -43,7 +43,8 @@ struct LowRank {
 /// What a layer's ffn.value has seen of its inputs.
 struct MixingActivity {
   std::shared_ptr<const Activity> seen;
-  std::uint64_t skippable_bytes;  // of the matrix, when all inputs are zero
+  std::shared_ptr<const Layout> layout;  // null: by tiles, for good
+  std::uint64_t skippable_bytes;         // of the matrix, when all inputs are zero
 };
 
 /// What a matrix, or all that are stacked in one tensor, was multiplied with.

@@ -20,6 +20,12 @@ struct Activity {
   std::uint64_t n_active = 0;  // not zero
 };
 
+/// How a matrix lies that can lie by columns, and what its products have lost by that.
+struct Layout {
+  bool by_columns = true;
+  double regret = 0;  // in readings of the matrix (ops/cpu/cpu_layout.cpp)
+};
+
 /// What a matrix was multiplied with: for each input the sum of its squares over all rows.
 struct InputSquares {
   std::vector<double> sums;  // [n_in]
@@ -31,16 +37,19 @@ struct Matrix {
   const Format* format = nullptr;
   std::size_t n_out = 0;
   std::size_t n_in = 0;
-  std::shared_ptr<const AlignedBuffer> tiles = nullptr;  // packed; null when mapped
-  const std::uint8_t* file_rows = nullptr;               // mmap=True: rows as the file has them
-  bool by_columns = false;                               // packed as quant/columns.h has it
-  bool may_skip = false;                                 // and zero inputs may be left out
-  std::shared_ptr<Activity> activity = nullptr;          // where zeros are expected
-  std::shared_ptr<InputSquares> squares = nullptr;       // where they are collected
+  std::shared_ptr<AlignedBuffer> tiles = nullptr;   // packed; null when mapped
+  const std::uint8_t* file_rows = nullptr;          // mmap=True: rows as the file has them
+  std::shared_ptr<Layout> layout = nullptr;         // null: by tiles, for good
+  bool may_skip = false;                            // by columns, zero inputs may be left out
+  std::shared_ptr<Activity> activity = nullptr;     // where zeros are expected
+  std::shared_ptr<InputSquares> squares = nullptr;  // where they are collected
+
+  /// Now: as quant/columns.h has it.
+  bool by_columns() const noexcept { return layout && layout->by_columns; }
 
   std::size_t n_tiles() const noexcept {
     const std::size_t n = (n_out + kTileRows - 1) / kTileRows;
-    return by_columns ? round_up(n, kStripRows / kTileRows) : n;  // of whole strips
+    return layout ? round_up(n, kStripRows / kTileRows) : n;  // of whole strips
   }
   std::size_t n_units() const noexcept { return n_in / format->block_inputs; }
   std::size_t bytes() const noexcept { return n_out * format->row_bytes(n_in); }

@@ -91,6 +91,42 @@ struct NibbleCodes {
       last = S::or_field(last, S::template field<static_cast<int>(k)>(bits, 0x10));
     }
   }
+  // The pieces of turning (kernels/generic/column_turns.h): scales of the tile of rows from `row`
+  // of a strip on, codes opened to bytes.
+  template <class S>
+  static void put_tile_scales(const std::uint8_t* strip, std::size_t row, Tile& tile) noexcept {
+    const auto* scales = reinterpret_cast<const std::uint16_t*>(strip) + row;
+    std::memcpy(tile.scales, scales, sizeof tile.scales);
+    if constexpr (minimum)
+      std::memcpy(tile.minimums.values, scales + kStripRows, sizeof tile.scales);
+  }
+  template <class S>
+  static void put_column_scales(const Tile& tile, std::size_t row, std::uint8_t* strip) noexcept {
+    auto* scales = reinterpret_cast<std::uint16_t*>(strip) + row;
+    std::memcpy(scales, tile.scales, sizeof tile.scales);
+    if constexpr (minimum)
+      std::memcpy(scales + kStripRows, tile.minimums.values, sizeof tile.scales);
+  }
+  template <class S>
+  static void put_tile_codes(const Plane (&codes)[8], Tile& tile) noexcept {
+    for (std::size_t j = 0; j < 4; ++j) join_nibbles(codes[j], codes[j + 4], tile.nibbles[j]);
+    if constexpr (fifth_bit) {
+      gather_bits<8>([&](std::size_t g) -> const Plane& { return codes[g]; }, 4,
+                     tile.fifth_bits.plane);
+    }
+  }
+  /// The slices of a strip's line for the inputs of group g: both halves of the strip.
+  template <class S, class Codes>
+  static void column_slices(const Codes& codes, std::size_t g, std::size_t,
+                            Plane (&out)[kSlices]) noexcept {
+    for (std::size_t k = 0; k < kSlices; ++k) {
+      join_nibbles(codes[k][g], codes[kSlices + k][g], out[k]);
+    }
+  }
+  template <class S, class Codes>
+  static void column_bits(const Codes& codes, std::size_t g, Plane& out) noexcept {
+    gather_bits<8>([&](std::size_t tile) -> const Plane& { return codes[tile][g]; }, 4, out);
+  }
   template <class Block>
   static void pack_strip(const Block (&rows)[kStripRows], std::size_t n_strips, std::size_t strip,
                          const auto& out) noexcept {

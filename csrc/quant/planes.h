@@ -80,6 +80,23 @@ void add_bits(const Plane& bits, std::size_t lane, typename S::Bytes (&codes)[8]
   add_bits<S, at>(bits, lane, codes, std::make_index_sequence<8>());
 }
 
+/// The low four bits of two planes of codes.
+static inline void join_nibbles(const Plane& low, const Plane& high, Plane& out) noexcept {
+  for (std::size_t i = 0; i < sizeof out; ++i) {
+    out[i] = static_cast<std::uint8_t>((low[i] & 0x0Fu) | static_cast<unsigned>(high[i]) << 4);
+  }
+}
+
+/// Bit j of every byte of out: bit `at` of plane(j).
+template <std::size_t n, class PlaneOf>
+void gather_bits(PlaneOf plane, int at, Plane& out) noexcept {
+  for (std::size_t i = 0; i < sizeof out; ++i) {
+    unsigned bits = 0;
+    for (std::size_t j = 0; j < n; ++j) bits |= ((unsigned{plane(j)[i]} >> at) & 1u) << j;
+    out[i] = static_cast<std::uint8_t>(bits);
+  }
+}
+
 /// Four bytes' fields as one word.
 static inline std::uint32_t word_field(const std::uint8_t* bytes, int shift,
                                        std::uint32_t mask) noexcept {

@@ -77,6 +77,25 @@ struct Q8_0 {
     last = S::template interleave_slice<k>(runs[0] + two, runs[1] + two, runs[2] + two,
                                            runs[3] + two, lane);
   }
+  template <class S>
+  static void put_tile_scales(const std::uint8_t* strip, std::size_t row, Tile& tile) noexcept {
+    std::memcpy(tile.scales, strip + 2 * row, sizeof tile.scales);
+  }
+  template <class S>
+  static void put_column_scales(const Tile& tile, std::size_t row, std::uint8_t* strip) noexcept {
+    std::memcpy(strip + 2 * row, tile.scales, sizeof tile.scales);
+  }
+  template <class S>
+  static void put_tile_codes(const Plane (&codes)[8], Tile& tile) noexcept {
+    std::memcpy(tile.codes, codes, sizeof tile.codes);
+  }
+  template <class S, class Codes>
+  static void column_slices(const Codes& codes, std::size_t g, std::size_t line,
+                            Plane (&out)[kSlices]) noexcept {
+    for (std::size_t k = 0; k < kSlices; ++k) {
+      std::memcpy(out[k], codes[kSlices * line + k][g], sizeof out[k]);
+    }
+  }
   static void pack_strip(const Block (&rows)[kStripRows], std::size_t, std::size_t strip,
                          const ColumnBlock<Q8_0>& out) noexcept {
     auto* scales = reinterpret_cast<std::uint16_t*>(out.scales + strip * kStripScales);

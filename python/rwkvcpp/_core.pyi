@@ -152,7 +152,7 @@ class Model:
         """The type that most weights have ("Q5_1")."""
     def metadata(self, key: str) -> Any:
         """A GGUF metadata value (str, int, float, bool or a list), or None."""
-    def zeros(self) -> list[tuple[int, int, int]]:
+    def zeros(self) -> list[tuple[int, int, int, bool]]:
         """What each layer's ffn.value has met, a token at a time: inputs, of them not zero, and the
         bytes that it would not read if all were zero."""
     def importances(self) -> dict[str, tuple[NDArray[np.float64], int]]:

@@ -13,6 +13,7 @@ class LayerZeros:
     n_inputs: int
     n_active: int  # of them not zero, once they are int8
     skippable_bytes: int  # of the matrix: what would be left unread if every input were zero
+    by_columns: bool  # the matrix, now: only so can zeros be skipped (docs/sparse.md)
 
     @property
     def share(self) -> float:

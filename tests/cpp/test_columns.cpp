@@ -170,6 +170,27 @@ TEST_CASE("columns: zeros left out change no bit, at any density") {
   });
 }
 
+TEST_CASE("columns: a panel turned to tiles has their bytes, and turned back its own") {
+  for_column_formats([](const Format& f) {
+    for (const std::size_t strips : {1, 2, 3, 4}) {
+      const PanelCase c(f, strips, 1 + 2 * strips, 1, 1.0, 60 + strips);
+      for (const KernelTable* table : supported_tables()) {
+        CAPTURE(table->isa);
+        CAPTURE(f.name);
+        CAPTURE(strips);
+        const auto type = static_cast<std::size_t>(f.type);
+        AlignedBuffer panel(c.panel.size()), tiles(c.tiles.size());
+        std::memcpy(panel.data(), c.panel.data(), panel.size());
+        table->turn_to_tiles[type]({panel.data(), tiles.data(), c.n_blocks, strips});
+        CHECK(std::memcmp(tiles.data(), c.tiles.data(), tiles.size()) == 0);
+        std::memset(panel.data(), 0, panel.size());
+        table->turn_to_columns[type]({panel.data(), tiles.data(), c.n_blocks, strips});
+        CHECK(std::memcmp(panel.data(), c.panel.data(), panel.size()) == 0);
+      }
+    }
+  });
+}
+
 TEST_CASE("columns: active inputs are counted once, for all rows of a panel") {
   for_column_formats([](const Format& f) {
     for (const std::size_t rows : {1, 2, 4}) {

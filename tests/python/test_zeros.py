@@ -154,7 +154,11 @@ def test_a_higher_share_of_zeros_takes_a_higher_threshold() -> None:
 
 
 def test_bytes_to_skip_are_those_that_meet_zeros() -> None:
-    layers = [LayerZeros(100, 25, 1000), LayerZeros(100, 100, 500), LayerZeros(0, 0, 700)]
+    layers = [
+        LayerZeros(100, 25, 1000, True),
+        LayerZeros(100, 100, 500, True),
+        LayerZeros(0, 0, 700, False),
+    ]
     assert bytes_to_skip(layers) == 750
     assert share_of_zeros(layers) == 0.375
 

@@ -91,8 +91,8 @@ struct IntegerProduct {
     Sums<S, rows> sums;
     sums.clear();
     for (std::size_t unit = 0; unit < a.n_units; ++unit) {
-      prefetch_after(tiles + unit);
       for (std::size_t sub = 0; sub < F::kSubBlocks; ++sub, x += rows) {
+        prefetch_after<F>(tiles + unit, sub);
 #pragma GCC unroll 4
         for (std::size_t p = 0; p < kParts<S>; ++p) {
           add_block<S, F, rows>(tiles[unit], sub, p * S::kLanes, x, sums.values[p]);

@@ -16,14 +16,19 @@ namespace {
 template <class S>
 inline constexpr std::size_t kParts = kTileRows / S::kLanes;
 
-/// Asks for the tile a few blocks on: several rows keep a core busy for longer than
-/// its own look-ahead reaches.
-template <class Tile>
-void prefetch_after(const Tile* tile) noexcept {
+/// Asks for what lies a few blocks behind sub-block `sub` of a tile: several rows keep a core busy
+/// for longer than its own look-ahead reaches. A sub-block's share at a time, because a core drops
+/// what it cannot keep track of. Always inlined: g++ takes a function that only prefetches for one
+/// without effect.
+template <class F>
+[[gnu::always_inline]] inline void prefetch_after(const typename F::Tile* tile,
+                                                  std::size_t sub) noexcept {
   constexpr std::size_t kDistance = 4096, kLine = 64;  // bytes
-  const auto* ahead = reinterpret_cast<const std::uint8_t*>(tile) + kDistance;
-#pragma GCC unroll 8
-  for (std::size_t i = 0; i < sizeof(Tile); i += kLine) __builtin_prefetch(ahead + i);
+  constexpr std::size_t kLines = (sizeof(*tile) / F::kSubBlocks + kLine - 1) / kLine;
+  const auto* ahead =
+      reinterpret_cast<const std::uint8_t*>(tile) + kDistance + sub * kLines * kLine;
+#pragma GCC unroll 16
+  for (std::size_t i = 0; i < kLines; ++i) __builtin_prefetch(ahead + i * kLine);
 }
 
 /// Sums of one tile row: [part][row of x].

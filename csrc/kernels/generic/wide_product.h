@@ -101,9 +101,9 @@ struct WideIntegerProduct {
     const auto* x = static_cast<const ActivationBlock*>(a.x) + row * n_blocks;
     alignas(64) float sums[panels * rows][kTiles][kTileRows] = {};
     for (std::size_t unit = 0; unit < a.n_units; ++unit) {
-      prefetch_after(first + unit);
-      prefetch_after(second + unit);
       for (std::size_t sub = 0; sub < F::kSubBlocks; ++sub, x += rows) {
+        prefetch_after<F>(first + unit, sub);
+        prefetch_after<F>(second + unit, sub);
         Block block;
         load(first[unit], sub, 0, block);
         load(second[unit], sub, 1, block);

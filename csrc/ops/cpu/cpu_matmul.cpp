@@ -18,7 +18,6 @@ constexpr std::size_t kTilesOfManyRows = 4;   // meet each panel of rows while i
 constexpr std::size_t kWorthSharing = 32768;  // floats to quantize
 
 constexpr std::size_t kSkippingRows = 2;  // at most: their active inputs are united
-constexpr double kWorthSkipping = 0.5;    // share of inputs that are not zero, or fewer
 constexpr std::size_t kRowsOfRuns = 8;    // by columns, whole runs for so many rows at most
 constexpr std::size_t kStripsOfManyRows = 2;
 
@@ -40,7 +39,8 @@ void CpuOps::reserve(std::size_t max_rows, std::size_t max_group_inputs, std::si
     const std::size_t outputs =
         kTileRows * std::max(kPanelRows / kTileRows * max_rows, kMaxTiles * kManyRows);
     workers_.push_back({AlignedBuffer(outputs * sizeof(float)), AlignedBuffer(largest_tile_row_),
-                        AlignedBuffer(table_.max_rows * shift_width * sizeof(float))});
+                        AlignedBuffer(table_.max_rows * shift_width * sizeof(float)),
+                        AlignedBuffer(largest_panel_)});
   }
   const std::size_t n_blocks = max_rows * (max_group_inputs / kBlock + 1);
   int8_inputs_ = AlignedBuffer(n_blocks * sizeof(ActivationBlock));
@@ -145,8 +145,9 @@ void CpuOps::find_active(const Product& p, Input& input) {
     p.weight->activity->n_inputs += n_inputs;
     p.weight->activity->n_active += n;
   }
-  const bool few = static_cast<double>(n) <= kWorthSkipping * static_cast<double>(n_inputs);
-  if (!skippable || (skipping_ == Skipping::kAuto && !few)) return;
+  input.active_share = static_cast<double>(n) / static_cast<double>(n_inputs);
+  if (!skippable || !p.weight->by_columns()) return;
+  if (skipping_ == Skipping::kAuto && input.active_share > kWorthSkipping) return;
   input.active = active_.data();
   input.active_values = active_values_.data();
 }
@@ -184,9 +185,9 @@ void CpuOps::cut_into_pieces(std::span<const Product> group) {
     const Matrix& weight = *group[i].weight;
     const std::size_t n_rows = group[i].x.rows.n_rows, n_tiles = weight.n_tiles();
     // A piece lies in one panel.
-    const std::size_t panel = weight.by_columns ? kStripTiles * panel_strips(weight) : n_tiles;
-    const std::size_t step = weight.by_columns ? kStripTiles * strips_per_piece(weight, n_rows)
-                                               : tiles_per_piece(weight, n_rows);
+    const std::size_t panel = weight.by_columns() ? kStripTiles * panel_strips(weight) : n_tiles;
+    const std::size_t step = weight.by_columns() ? kStripTiles * strips_per_piece(weight, n_rows)
+                                                 : tiles_per_piece(weight, n_rows);
     for (std::size_t first = 0; first < n_tiles; first += panel) {
       const std::size_t end = std::min(n_tiles, first + panel);
       for (std::size_t tile = first; tile < end; tile += step) {
@@ -207,6 +208,9 @@ void CpuOps::matmul(std::span<const Product> group) {
     const Product& product = group[pieces_[i].product];
     multiply(product, input_of(product), pieces_[i], worker);
   });
+  for (const Product& p : group) {
+    if (p.weight->layout && skipping_ == Skipping::kAuto) weigh_layout(p, input_of(p));
+  }
 }
 
 void CpuOps::multiply_columns(const Product& p, const Input& input, const Piece& piece, float* y,
@@ -254,7 +258,7 @@ void CpuOps::multiply(const Product& p, const Input& input, const Piece& piece, 
   const bool direct = p.epilogue == Epilogue::kStore && first + width <= p.y.stride;
   float* y = direct ? p.y.data + first : scratch.products.as<float>();
   const std::size_t y_stride = direct ? p.y.stride : width;
-  if (p.weight->by_columns) {
+  if (p.weight->by_columns()) {
     multiply_columns(p, input, piece, y, y_stride);
   } else {
     multiply_tiles(p, input, piece, y, y_stride, scratch);

@@ -29,12 +29,14 @@ CpuOps::CpuOps(const OpsOptions& options, const kernels::KernelTable& table)
 
 /// Block weights that meet floats have no kernels by columns: they are for measuring quality.
 bool CpuOps::takes_columns(const MatrixSource& source) const noexcept {
-  return source.zeros_expected && (source.format->is_float || !float_activations_);
+  return source.zeros_expected && skipping_ != Skipping::kNever &&
+         (source.format->is_float || !float_activations_);
 }
 
 Matrix CpuOps::upload(const MatrixSource& given) {
   Matrix matrix = make_matrix(given, takes_columns(given), pool_);
   if (!matrix.tiles) largest_tile_row_ = std::max(largest_tile_row_, tile_row_bytes(matrix));
+  if (matrix.layout) largest_panel_ = std::max(largest_panel_, panel_bytes(matrix));
   if (collect_squares_) {
     matrix.squares = std::make_shared<InputSquares>();
     matrix.squares->sums.resize(matrix.n_in);

@@ -1,6 +1,6 @@
 // Ops on the CPU: cuts work into pieces for the thread pool and hands them to the
-// active kernel table. Rows in cpu_ops.cpp, products in cpu_matmul.cpp,
-// recurrences in cpu_rwkv.cpp.
+// active kernel table. Rows in cpu_ops.cpp, products in cpu_matmul.cpp, what decides
+// how weights lie in cpu_layout.cpp, recurrences in cpu_rwkv.cpp.
 #pragma once
 
 #include <vector>
@@ -57,6 +57,8 @@ class CpuOps final : public Ops {
   void pack_inputs(std::span<const Product> group);
   void find_active(const Product& product, Input& input);
   void add_squares(const Product& product);
+  void weigh_layout(const Product& product, const Input& input);
+  void turn(const Matrix& weight);
   std::size_t strips_per_piece(const Matrix& weight, std::size_t n_rows) const noexcept;
   void cut_into_pieces(std::span<const Product> group);
   void multiply(const Product& product, const Input& input, const Piece& piece, int worker);
@@ -75,6 +77,7 @@ class CpuOps final : public Ops {
 
   // Scratch, sized by reserve() so that a forward pass allocates nothing.
   std::size_t largest_tile_row_ = 0;  // of mapped matrices
+  std::size_t largest_panel_ = 0;     // of matrices by columns
   std::vector<Worker> workers_;
   AlignedBuffer int8_inputs_, float_inputs_;
   std::vector<Input> inputs_;

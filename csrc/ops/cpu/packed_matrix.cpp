@@ -105,16 +105,16 @@ Matrix make_matrix(const MatrixSource& given, bool by_columns, ThreadPool& pool)
             .activity = activity};
   }
   const MatrixSource source = is_exactly_bf16(given, pool) ? as_bf16(given) : given;
-  Matrix matrix{.format = source.format,
-                .n_out = source.n_out,
-                .n_in = source.n_in,
-                .by_columns = by_columns && activity && source.format->columns.pack != nullptr,
-                .activity = activity};
+  Matrix matrix{
+      .format = source.format, .n_out = source.n_out, .n_in = source.n_in, .activity = activity};
+  if (by_columns && activity && source.format->columns.pack != nullptr) {
+    matrix.layout = std::make_shared<Layout>();
+  }
 
   const std::size_t bytes = tile_row_bytes(matrix);
   auto tiles = std::make_shared<AlignedBuffer>(matrix.n_tiles() * bytes);
   matrix.tiles = tiles;
-  if (matrix.by_columns) {
+  if (matrix.layout) {
     pack_columns(source, *tiles, matrix, pool);
   } else {
     for_file_rows<kTileRows>(source, pool, [&](std::size_t first, const void* const* rows) {
@@ -128,6 +128,10 @@ std::size_t panel_strips(const Matrix& matrix) noexcept {
   std::size_t strips = (matrix.n_tiles() / kStripTiles + 1) / 2;
   while (strips > kLongestRun) strips = (strips + 1) / 2;
   return strips;
+}
+
+std::size_t panel_bytes(const Matrix& matrix) noexcept {
+  return kStripTiles * panel_strips(matrix) * tile_row_bytes(matrix);
 }
 
 ColumnPanel column_panel(const Matrix& matrix, std::size_t strip) noexcept {

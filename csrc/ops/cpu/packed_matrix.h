@@ -23,6 +23,9 @@ ColumnPanel column_panel(const Matrix& matrix, std::size_t strip) noexcept;
 
 inline constexpr std::size_t kStripTiles = kStripRows / kTileRows;
 
+/// Bytes of the longest panel.
+std::size_t panel_bytes(const Matrix& matrix) noexcept;
+
 /// Strips of a panel: long runs are read fastest, and two threads want a panel each.
 std::size_t panel_strips(const Matrix& matrix) noexcept;
 
