@@ -17,6 +17,7 @@ def zeros_report(model: rwkvcpp.Model, read_gbs: float, reached: float) -> dict[
     return {
         "share": share_of_zeros(layers),
         "by_layer": [layer.share for layer in layers],
+        "layers_by_columns": sum(layer.by_columns for layer in layers),
         "bytes_skippable_per_token": skipped,
         "dense_roof": {"tokens/s": dense_roof, "reached": reached / dense_roof},
         "skipping_roof": {"tokens/s": skipping_roof, "reached": reached / skipping_roof},
@@ -30,6 +31,7 @@ def zeros_lines(report: dict[str, Any]) -> list[tuple[str, str]]:
     by_layer = " ".join(f"{100 * share:.0f}" for share in report["by_layer"])
     return [
         ("zeros into ffn.value", f"{100 * report['share']:.1f} % (by layer: {by_layer})"),
+        ("ffn.value by columns", f"{report['layers_by_columns']} of {len(report['by_layer'])} layers"),
         ("decode roof, dense", _roof(dense)),
         ("decode roof, zeros skipped", _roof(skipping)),
     ]
