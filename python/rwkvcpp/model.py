@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
@@ -24,6 +24,7 @@ from rwkvcpp.zeros import LayerZeros
 
 if TYPE_CHECKING:
     from rwkvcpp.session import Session
+    from rwkvcpp.templates import Template
 
 PathArgument: TypeAlias = "str | os.PathLike[str]"
 Tokens: TypeAlias = "Sequence[int] | NDArray[np.integer[Any]]"
@@ -177,7 +178,34 @@ class Model:
             self._tokenizer_source, self.n_vocab, self.metadata, beside=self._tokenizer_hint
         )
 
+    @cached_property
+    def chat_template(self) -> Template:
+        """The chat template that belongs to the model, by its file and its name."""
+        from rwkvcpp.templates import choose_template
+
+        return choose_template(metadata=self.metadata, path=self.path)
+
     # What it does
+
+    def apply_chat_template(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        chat_template: str | None = None,
+        **options: Any,
+    ) -> list[int] | str:
+        """The tokens of `messages`, or their text, as Hugging Face's tokenizers give them.
+
+        chat_template: another template than the model's, by its name, or a file of Jinja text.
+        options: tokenize, add_generation_prompt and the others of
+            `rwkvcpp.templates.apply_chat_template`.
+        """
+        from rwkvcpp.templates import apply_chat_template, choose_template
+
+        template = self.chat_template
+        if chat_template is not None:
+            template = choose_template(chat_template, path=self.path)
+        return apply_chat_template(messages, template=template, tokenizer=self.tokenizer, **options)
 
     def initial_state(self) -> State:
         """A new state, which has seen nothing; a tuned one, if the file has one merged in."""

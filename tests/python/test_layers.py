@@ -89,7 +89,7 @@ IMPORTS = {
     "state_blend": {"errors", "state"},
     "rwkv_cpp_state": {"errors", "model", "state"},
     "profiles": {"sampling"},
-    "templates": {"errors", "templates"},
+    "templates": {"errors", "templates", "tokenizer"},  # tokenizer: for its type alone
     "tokenizer": {"_core", "errors", "gguf_vocabulary"},  # gguf_vocabulary: made late
     "gguf_vocabulary": {"errors", "tokenizer"},
     "file_types": {"_core", "errors"},
@@ -101,7 +101,8 @@ IMPORTS = {
     "model": {
         "_core", "bundled", "checkpoints", "errors", "fingerprint", "state", "tokenizer",
         "tuned_state", "zeros",
-        "rwkv_cpp_state", "session", "session_file", "state_container", "state_file",  # made late
+        # made late:
+        "rwkv_cpp_state", "session", "session_file", "state_container", "state_file", "templates",
     },
     "session": {
         "errors", "model", "sampling", "state", "stream", "whole_file",

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import rwkvcpp
 from rwkvcpp.templates import TEMPLATES, Reply, ReplyStream, Template, choose_template
 from rwkvcpp.templates.reply import split
 from rwkvcpp.tokenizer import Tokenizer, load_tokenizer
@@ -336,3 +337,51 @@ def test_the_stops_are_those_of_the_format():
     assert all(template.stop_tokens == (0,) for template in TEMPLATES.values())
     in_front = [name for name, template in TEMPLATES.items() if not template.begin_of_text]
     assert in_front == ["plain"]
+
+
+# As Hugging Face's tokenizers do it
+
+
+def test_a_model_applies_the_template_that_belongs_to_it():
+    model = rwkvcpp.Model()
+    assert model.chat_template is TEMPLATES["stories"]
+    messages = user("Once upon a time")
+    assert model.apply_chat_template(messages) == [0, *model.tokenizer.encode("Once upon a time")]
+    assert model.apply_chat_template(messages, tokenize=False) == "Once upon a time"
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({}, "User: Hi"),
+        ({"add_generation_prompt": True}, "User: Hi\n\nAssistant: <think></think"),
+        (
+            {"add_generation_prompt": True, "enable_thinking": True},
+            "User: Hi\n\nAssistant: <think",
+        ),
+        (
+            {"add_generation_prompt": True, "reasoning_effort": "low"},
+            "User: Hi (think a bit)\n\nAssistant: <think",
+        ),
+        (
+            {"add_generation_prompt": True, "tools": [{"name": "f"}]},
+            "System: Tools:\n- f()\nReturn only a JSON function call.\n\n"
+            "User: Hi\n\nAssistant: ```json",
+        ),
+    ],
+)
+def test_options_are_those_of_hugging_face(options, text):
+    model = rwkvcpp.Model()
+    options["chat_template"] = "g1"
+    assert model.apply_chat_template(user("Hi"), tokenize=False, **options) == text
+    assert model.apply_chat_template(user("Hi"), **options) == [0, *model.tokenizer.encode(text)]
+
+
+def test_the_final_message_may_be_continued():
+    apply = rwkvcpp.Model().apply_chat_template
+    messages = [*user("Hi"), {"role": "assistant", "content": "Well"}]
+    shown = {"chat_template": "bot", "tokenize": False}
+    assert apply(messages, **shown) == "User✿Hi✿\nBot✿Well✿"
+    assert apply(messages, continue_final_message=True, **shown) == "User✿Hi✿\nBot✿Well"
+    with pytest.raises(ValueError, match="choose one"):
+        apply(messages, add_generation_prompt=True, continue_final_message=True)

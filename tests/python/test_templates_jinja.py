@@ -209,6 +209,14 @@ def test_replies_to_a_foreign_template_are_taken_apart(chatml):
     assert chatml.reply_message("Yes.")["content"] == "Yes."
 
 
+def test_the_last_message_of_a_foreign_template_may_stay_open(chatml):
+    messages = [{"role": "assistant", "content": "Well", "prefix": True}]
+    assert chatml.render(messages, add_generation_prompt=False) == "<|im_start|>assistant\nWell"
+    shouting = jinja_template("{{ messages[0].content | upper }}", where="model.gguf")
+    with pytest.raises(UnsupportedError, match=r"model\.gguf: .* changes the last message"):
+        shouting.render(messages, add_generation_prompt=False)
+
+
 def test_a_template_that_hides_replies_says_so():
     template = jinja_template("{{ messages | length }}", where="model.gguf")
     with pytest.raises(UnsupportedError, match=r"model\.gguf: its chat template does not show"):

@@ -7,6 +7,7 @@
 
 from rwkvcpp.templates.choice import choose_template, jinja_for_others, named_template
 from rwkvcpp.templates.formats import TEMPLATES
+from rwkvcpp.templates.hugging_face import apply_chat_template
 from rwkvcpp.templates.messages import ToolCall
 from rwkvcpp.templates.reply import Delta, Reply, ReplyStream
 from rwkvcpp.templates.template import Mode, Template
@@ -19,6 +20,7 @@ __all__ = [
     "ReplyStream",
     "Template",
     "ToolCall",
+    "apply_chat_template",
     "choose_template",
     "jinja_for_others",
     "named_template",

@@ -58,8 +58,9 @@ class JinjaTemplate(Template):
         tools: Tools = None,
     ) -> str:
         """As `Template.render`; earlier thoughts are the text's to leave out, verbatim or not."""
+        turns = read_messages(messages)
         variables: dict[str, Any] = {
-            "messages": [_plain(message) for message in read_messages(messages)],
+            "messages": [_plain(turn) for turn in turns],
             "add_generation_prompt": add_generation_prompt,
             "bos_token": "",  # begin_of_text says whether there is one
             "eos_token": "",
@@ -69,7 +70,19 @@ class JinjaTemplate(Template):
         name = self.mode(mode).name
         if name in THINKING:
             variables["enable_thinking"] = THINKING[name]
-        return render_jinja(self.text, variables, where=self.where)
+        text = render_jinja(self.text, variables, where=self.where)
+        if turns and turns[-1].is_open and not add_generation_prompt:
+            return self._open(text, turns[-1].text.strip())
+        return text
+
+    def _open(self, text: str, last: str) -> str:
+        """`text` up to the end of what was said `last`."""
+        at = text.rfind(last)
+        if at < 0:
+            raise UnsupportedError(
+                f"{self.where}: its chat template changes the last message: it cannot be left open"
+            )
+        return text[: at + len(last)]
 
     def next_turn(
         self, text: str, *, pending: str = "", mode: str | None = None, role: str = "user"
