@@ -92,6 +92,7 @@ KEYS: dict[str, Key] = {
                                 "en 或 zh：本程序的语言，与模型无关")),
 }  # fmt: skip
 
+COUNTS = frozenset(key for key in KEYS if KEYS[key].read is _count)
 _SAMPLING = frozenset(field.name for field in fields(SamplingParams))
 _HABITS = frozenset(field.name for field in fields(Habits))
 
@@ -105,6 +106,8 @@ class Settings:
         """Settings with the values given, by the keys of KEYS."""
         self.given: dict[str, Any] = dict(given or {})
         self.profile_name = profile_name
+        for key in self.given.keys() & COUNTS:
+            self.set(key, str(self.given[key]))
 
     def set(self, key: str, text: str) -> Any:
         """Set `key` to what `text` says; the value, or None for the default. ValueError if bad."""

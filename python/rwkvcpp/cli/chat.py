@@ -115,4 +115,6 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
     keys = [field.name for field in fields(rwkvcpp.SamplingParams)]
     keys += ["max_tokens", "begin_of_text"]
     given = {key: getattr(args, key) for key in keys}
+    if given["logit_bias"] is not None:
+        given["logit_bias"] = dict(given["logit_bias"])
     return {key: value for key, value in given.items() if value is not None}

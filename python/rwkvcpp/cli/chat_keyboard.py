@@ -38,18 +38,12 @@ class Keyboard:
             enable_suspend=True,
         )
 
-    def read(self, prompt: str, status: Callable[[], str]) -> str:
-        """A line; `status` says what stands at the right of it."""
-        text = self._session.prompt(prompt, rprompt=status)
+    def read(self, prompt: str, status: Callable[[], str], *, refresh: float = 0.0) -> str:
+        """A line; `status` says what stands at the right of it, again every `refresh` seconds."""
+        text = self._session.prompt(prompt, rprompt=status, refresh_interval=refresh)
         for shown, paste in self._pastes.items():
             text = text.replace(shown, paste)
         return as_typed(text)
-
-    def refresh(self) -> None:
-        """Draw the input line again, from any thread."""
-        app = self._session.app
-        if app.is_running:
-            app.invalidate()
 
     def say(self, function: Callable[[], None]) -> None:
         """Call `function`, which prints, above the input line; from any thread."""
@@ -63,7 +57,7 @@ class Keyboard:
         """Make `read` raise `error`, from any thread."""
         app = self._session.app
         if app.is_running and app.loop is not None:
-            app.loop.call_soon_threadsafe(lambda: app.exit(exception=error))
+            app.loop.call_soon_threadsafe(lambda: app.is_done or app.exit(exception=error))
 
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()

@@ -25,6 +25,7 @@ class Loading:
         self._fraction = 0.0
         self._chat: Chat | None = None
         self._error: BaseException | None = None
+        self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="loading", daemon=True)
         self.when_over: Callable[[], None] = lambda: None
         self._thread.start()
@@ -37,12 +38,11 @@ class Loading:
     @property
     def is_over(self) -> bool:
         """Whether there is a chat, or there will be none."""
-        return not self._thread.is_alive()
+        return self._over.is_set()
 
     def wait(self, seconds: float) -> bool:
         """Whether it was over within so many seconds."""
-        self._thread.join(seconds)
-        return self.is_over
+        return self._over.wait(seconds)  # Ctrl-C in Thread.join would make Python lose the thread
 
     def chat(self) -> Chat:
         """The chat, once it is over; raises what went wrong."""
@@ -56,7 +56,7 @@ class Loading:
         self._unwanted = True
         if self._chat is not None:
             self._chat.stop()
-        self._thread.join()
+        self._over.wait()
 
     def _run(self) -> None:
         try:
@@ -66,6 +66,7 @@ class Loading:
                 self._progress(1, 1)
         except BaseException as error:  # it is raised where somebody waits
             self._error = error
+        self._over.set()
         self.when_over()
 
     def _progress(self, done: int, total: int) -> None:

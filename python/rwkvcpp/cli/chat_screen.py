@@ -1,33 +1,54 @@
-"""What a chat looks like: events as text on a terminal of any width, or as two streams."""
+"""What a chat looks like on a terminal of any width."""
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, TextIO
+import time
+from collections.abc import Callable
 
-from rwkvcpp.chat import Note, Problem, Said, Silent, Speaking, Table, Thought
-from rwkvcpp.chat.events import Event
+from rich.console import Console
+from rich.padding import Padding
+from rich.status import Status
+from rich.table import Table as Grid
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from rwkvcpp.chat import (
+    Event,
+    Note,
+    Problem,
+    Reading,
+    Said,
+    Silent,
+    Speaking,
+    Table,
+    Thought,
+    Words,
+)
 
 # A model's text may hold anything; what would steer a terminal is shown as a replacement character.
 UNSHOWABLE = {
     code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"
 }
+SILENCE = 0.3  # seconds of reading before there is a word about it
 NARROW = 60  # columns, below which tables become lists
 
 
 class Screen:
-    """Shows events on a terminal: names bold, thoughts dim, the program's own words cyan."""
+    """Shows events on a terminal: names bold, thoughts dim, the program's own words coloured."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, words: Callable[[], Words]) -> None:
+        """A screen for a program that has these words at the moment."""
+        self._words = words
+        self._console = Console(highlight=False, markup=False, emoji=False)
         self._kind: type[Said] | type[Thought] | None = None  # of what was shown last of an answer
         self._is_speaking = False
+        self._reading_since: float | None = None
+        self._status: Status | None = None
 
     def show(self, event: Event) -> None:
         """Show one event."""
+        if isinstance(event, Reading):
+            self._read(event)
+            return
+        self.rest()
         match event:
             case Speaking(name):
                 self._is_speaking, self._kind = True, None
@@ -46,6 +67,26 @@ class Screen:
             case Table(rows):
                 self._table(rows)
 
+    def busy(self, text: str) -> Status:
+        """A line that says what is waited for, as long as it is entered."""
+        return Status(text, console=self._console, spinner="line")
+
+    def rest(self) -> None:
+        """Nothing is being read any more."""
+        if self._status is not None:
+            self._status.stop()
+        self._status = self._reading_since = None
+
+    def _read(self, event: Reading) -> None:
+        now = time.monotonic()
+        if self._reading_since is None:
+            self._reading_since = now
+        if self._status is None and now - self._reading_since > SILENCE:
+            self._status = self.busy("")
+            self._status.start()
+        if self._status is not None:
+            self._status.update(self._words()("reading", done=event.done, total=event.total))
+
     def _say(self, kind: type[Said] | type[Thought], text: str) -> None:
         if self._kind is None:
             text = text.lstrip()
@@ -58,9 +99,6 @@ class Screen:
             self._kind = kind
 
     def _table(self, rows: tuple[tuple[str, str], ...]) -> None:
-        from rich.padding import Padding
-        from rich.table import Table as Grid
-
         if self._console.width < NARROW:
             for name, text in rows:
                 self._console.print(name, style="bold")
@@ -72,40 +110,3 @@ class Screen:
         for row in rows:
             grid.add_row(*row)
         self._console.print(grid)
-
-
-class Streams:
-    """Shows what the model says on one stream, and everything else on the other."""
-
-    def __init__(self, words: TextIO, notes: TextIO | None) -> None:
-        self._words, self._notes = words, notes
-        self._is_speaking = self._has_spoken = False
-
-    def show(self, event: Event) -> None:
-        """Show one event."""
-        match event:
-            case Speaking():
-                self._is_speaking, self._has_spoken = True, False
-            case Said(text):
-                text = text if self._has_spoken else text.lstrip()
-                self._has_spoken = self._has_spoken or bool(text)
-                print(text, end="", file=self._words, flush=True)
-            case Silent():
-                if self._is_speaking:
-                    print(file=self._words, flush=True)
-                self._is_speaking = False
-            case Note(text) | Problem(text):
-                self._note(text)
-            case Table(rows):
-                width = max(len(name) for name, _ in rows)
-                for name, text in rows:
-                    self._note(f"{name:{width}}  {text}")
-
-    def _note(self, text: str) -> None:
-        if self._notes is not None:
-            print(text, file=self._notes, flush=True)
-
-
-def streams(*, quiet: bool) -> Streams:
-    """Standard output for the model, standard error for the program; nothing of it when quiet."""
-    return Streams(sys.stdout, None if quiet else sys.stderr)

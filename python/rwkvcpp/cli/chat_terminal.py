@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import argparse
 import signal
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from types import FrameType
 
-from rich.console import Console
-from rich.status import Status
-
-from rwkvcpp.chat import Chat, Event, Leave, Note, Reading, Wishes, Words, users_folder
+from rwkvcpp.chat import Chat, Event, Leave, Note, Silent, Wishes, Words, users_folder
 from rwkvcpp.cli.chat_keyboard import Keyboard, open_history
 from rwkvcpp.cli.chat_loading import Loading, Progress
 from rwkvcpp.cli.chat_screen import Screen
 from rwkvcpp.cli.model_options import make_model
 
 PATIENCE = 0.1  # seconds to wait for the model before the input line is shown without it
-SILENCE = 0.3  # seconds of reading before there is a word about it
 TICK = 0.1  # seconds between two looks at how far it is
 
 
@@ -32,15 +28,14 @@ class Terminal:
     """Somebody at a terminal, and a chat that may still be loading."""
 
     def __init__(self, args: argparse.Namespace, wishes: Wishes) -> None:
-        self._console = Console(highlight=False, markup=False, emoji=False)
-        self._screen = Screen(self._console)
         self._words = Words(wishes.language)
+        self._screen = Screen(lambda: self._words)
         history, problem = open_history(users_folder())
         self._keyboard = Keyboard(history, lambda: self._words)
         if problem:
             self._screen.show(Note(self._words("no history", reason=problem)))
         self._is_bundled = args.model is None
-        self._is_welcome = False
+        self._welcoming, self._is_welcome = threading.Lock(), False
 
         def make(progress: Progress) -> Chat:
             return Chat(make_model(args, progress=progress), wishes)
@@ -56,7 +51,7 @@ class Terminal:
                 self._welcome()
             while True:
                 try:
-                    typed = self._keyboard.read(self._prompt(), self._status)
+                    typed = self._read()
                 except KeyboardInterrupt:
                     self._screen.show(Note(self._words("leave")))
                     continue
@@ -68,6 +63,11 @@ class Terminal:
             self._loading.give_up()
 
     # The line
+
+    def _read(self) -> str:
+        """What somebody types; how far the model is stands at the right until it is there."""
+        refresh = 0.0 if self._loading.is_over else TICK
+        return self._keyboard.read(self._prompt(), self._status, refresh=refresh)
 
     def _prompt(self) -> str:
         """The name of the conversation, when there may be several."""
@@ -92,26 +92,25 @@ class Terminal:
             self._keyboard.say(self._welcome)
 
     def _welcome(self) -> None:
-        if self._is_welcome:
-            return
-        self._is_welcome, chat = True, self._loading.chat()
-        self._screen.show(Note(chat.welcome()))
-        if self._is_bundled:
-            self._screen.show(Note(self._words("real model")))
-        for event in chat.greet():
-            self._screen.show(event)
+        """Say what is said first, on whichever thread comes first."""
+        with self._welcoming:
+            if self._is_welcome:
+                return
+            self._is_welcome, chat = True, self._loading.chat()
+            self._screen.show(Note(chat.welcome()))
+            if self._is_bundled:
+                self._screen.show(Note(self._words("real model")))
+            for event in chat.greet():
+                self._screen.show(event)
 
     def _wait(self) -> Chat:
         """The chat, when it is there."""
         if not self._loading.is_over:
-            with self._busy(self._status()) as status:
+            with self._screen.busy(self._status()) as status:
                 while not self._loading.wait(TICK):
                     status.update(self._status())
         self._welcome()
         return self._loading.chat()
-
-    def _busy(self, text: str) -> Status:
-        return Status(text, console=self._console, spinner="line")
 
     # The answer
 
@@ -120,33 +119,25 @@ class Terminal:
         try:
             chat = self._wait()
         except KeyboardInterrupt:
+            self._screen.show(Note(self._words("unread")))
             return True
-        with stopped_by_ctrl_c(chat), closing(chat.answer(typed)) as events:
-            stays = self._show(chat, events)
-        self._words = chat.words
-        return stays
+        try:
+            with stopped_by_ctrl_c(chat), closing(chat.answer(typed)) as events:
+                return self._show(chat, events)
+        except KeyboardInterrupt:
+            self._screen.show(Silent())
+            self._screen.show(Note(self._words("stopped")))
+            return True
+        finally:
+            self._screen.rest()
+            self._words = chat.words
 
     def _show(self, chat: Chat, events: Iterator[Event]) -> bool:
-        busy: Status | None = None
-        begun = time.monotonic()
-        try:
-            for event in events:
-                if isinstance(event, Reading):
-                    if busy is None and time.monotonic() - begun > SILENCE:
-                        busy = self._busy("")
-                        busy.start()
-                    if busy is not None:
-                        busy.update(self._words("reading", done=event.done, total=event.total))
-                    continue
-                if busy is not None:
-                    busy.stop()
-                if isinstance(event, Leave):
-                    return False
-                if chat.shown(event):
-                    self._screen.show(event)
-        finally:
-            if busy is not None:
-                busy.stop()
+        for event in events:
+            if isinstance(event, Leave):
+                return False
+            if chat.shown(event):
+                self._screen.show(event)
         return True
 
 
