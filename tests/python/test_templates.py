@@ -136,6 +136,33 @@ def test_a_turn_that_the_model_began_in_its_own_way_gets_its_text():
     assert world.next_turn("Hi", pending="\n\nSystem:") == "\n\nUser: Hi\n\nAssistant:"
 
 
+def test_a_session_goes_from_turn_to_turn_as_if_fed_at_once():
+    """The bundled model ends no reply as a chat model would, but with a blank line, as Raven."""
+    raven = choose_template("raven")
+    session = rwkvcpp.Model().session()
+    session.feed([0])
+    history = user("Who was there?")
+    prompt = raven.render(history)
+    sampling = rwkvcpp.SamplingParams(seed=3)
+    pendings = set()
+    for max_tokens in (5, 80, 200):
+        shown = session.generate(
+            prompt, stop=raven.stops, max_tokens=max_tokens, sampling=sampling, stop_tokens=()
+        )
+        history += [raven.reply_message("".join(shown)), *user("And\n\nthen?")]
+        pendings.add(session.pending)
+        prompt = raven.next_turn("And\n\nthen?", pending=session.pending)
+        assert session.text + session.pending.decode() + prompt == raven.render(
+            history, verbatim=True
+        )
+    assert b"\n\n" in pendings
+    session.feed(prompt)
+    at_once = session.model.session()
+    at_once.feed(session.tokens)
+    arrays = at_once.state.to_numpy()
+    assert all((arrays[name] == each).all() for name, each in session.state.to_numpy().items())
+
+
 def test_an_empty_turn_does_not_end_in_a_blank():
     assert choose_template("world").render(user(" \n")) == "User:\n\nAssistant:"
 
@@ -274,6 +301,8 @@ def test_an_assistants_message_may_be_left_open():
             ValueError,
             r"messages\[0\].content\[0\] is of type 'image_url', expected 'text'",
         ),
+        ([{"role": "user", "content": b"Hi"}], TypeError, "content must be text or a list of text"),
+        ([{"role": "assistant", "tool_calls": 1}], TypeError, "tool_calls must be a list, got 1"),
         (
             [{"role": "assistant", "tool_calls": [{"id": 1}]}],
             ValueError,

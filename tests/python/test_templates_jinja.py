@@ -177,6 +177,16 @@ def test_jinja_text_may_be_asked_for_as_a_file(tmp_path):
     assert choose_template(str(file), path="rwkv7-g1d-1.5b.gguf").name == "g1"
 
 
+def test_a_file_that_is_no_text_is_refused(tmp_path):
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"GGUF\xff\xfe")
+    with pytest.raises(ModelFormatError, match=r"model\.gguf: a chat template is UTF-8 text"):
+        choose_template(str(file))
+    file.write_bytes(bytes(4 * MAX_TEXT + 1))
+    with pytest.raises(ModelFormatError, match=r"model\.gguf: has 1048577 bytes, too many"):
+        choose_template(str(file))
+
+
 # Foreign templates
 
 

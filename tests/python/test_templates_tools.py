@@ -175,6 +175,7 @@ def test_signatures_name_types(schema, shown):
         ([{"type": "function"}], ValueError, r"tools\[0\] has no function with a name"),
         ([NOW, {"name": "f", "parameters": []}], None, ""),
         ([NOW, {"name": "f", "parameters": 5}], TypeError, r"tools\[1\].parameters must be a JSON"),
+        ("now", TypeError, "tools must be a list of functions, got 'now'"),
     ],
 )
 def test_tools_that_are_none_are_refused_by_their_place(tools, error, message):

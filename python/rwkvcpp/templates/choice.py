@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from rwkvcpp.errors import ModelFormatError
 from rwkvcpp.templates.foreign import jinja_template
 from rwkvcpp.templates.formats import G1, G1A, G1B, TEMPLATES, WORLD
 from rwkvcpp.templates.recognition import of_twin, recognised
+from rwkvcpp.templates.sandbox import MAX_TEXT
 from rwkvcpp.templates.template import Template
 from rwkvcpp.templates.turns import Turns
 from rwkvcpp.templates.twin import twin
@@ -38,7 +40,7 @@ def choose_template(
     general_name = read("general.name") if general_name is None else general_name
     names = (Path(path).stem if path is not None else "", str(general_name or ""))
     if asked is not None and asked not in TEMPLATES and Path(asked).is_file():
-        text = Path(asked).read_text("utf-8")
+        text = _text_in(Path(asked))
         return _of_jinja(text, names) or jinja_template(text, where=asked)
     if asked is not None:
         return named_template(asked)
@@ -48,6 +50,16 @@ def choose_template(
     if ours is None and text.strip():
         return jinja_template(text, where=str(path or "the model"))
     return ours or WORLD
+
+
+def _text_in(file: Path) -> str:
+    size = file.stat().st_size
+    if size > 4 * MAX_TEXT:  # bytes of a character
+        raise ModelFormatError(f"{file}: has {size} bytes, too many for a chat template")
+    try:
+        return file.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ModelFormatError(f"{file}: a chat template is UTF-8 text: {error}") from error
 
 
 def jinja_for_others(path: str | os.PathLike[str], general_name: str = "") -> str:

@@ -85,7 +85,7 @@ class JinjaTemplate(Template):
         return text[: at + len(last)]
 
     def next_turn(
-        self, text: str, *, pending: str = "", mode: str | None = None, role: str = "user"
+        self, text: str, *, pending: str | bytes = "", mode: str | None = None, role: str = "user"
     ) -> str:
         """As `Template.next_turn`; UnsupportedError where the text shows no reply as it is."""
         shown = self.render(
@@ -102,7 +102,7 @@ class JinjaTemplate(Template):
                 f"{self.where}: its chat template does not show replies: "
                 "a conversation can only be rendered as a whole"
             )
-        return following.removeprefix(pending)
+        return following.removeprefix(self._text_of(pending))
 
     def with_names(self, **names: str | None) -> Template:
         """ValueError: the names are in the text."""

@@ -64,6 +64,8 @@ def _read(message: MessageDict, where: str) -> Message:
     if not isinstance(role, str) or role.lower() not in ROLES:
         raise ValueError(f"{where}.role is {role!r}, expected one of {', '.join(ROLES)}")
     calls = message.get("tool_calls") or ()
+    if not isinstance(calls, Sequence):
+        raise TypeError(f"{where}.tool_calls must be a list, got {_shown(calls)}")
     return Message(
         role=ROLES[role.lower()],
         text=text_of(message.get("content"), f"{where}.content"),
@@ -82,7 +84,7 @@ def text_of(content: Any, where: str) -> str:
         return ""
     if isinstance(content, str):
         return content
-    if isinstance(content, Sequence):
+    if isinstance(content, Sequence) and not isinstance(content, bytes):
         return "\n".join(_part(part, f"{where}[{i}]") for i, part in enumerate(content))
     raise TypeError(f"{where} must be text or a list of text parts, got {_shown(content)}")
 

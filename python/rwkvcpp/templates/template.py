@@ -69,16 +69,22 @@ class Template(ABC):
 
     @abstractmethod
     def next_turn(
-        self, text: str, *, pending: str = "", mode: str | None = None, role: str = "user"
+        self, text: str, *, pending: str | bytes = "", mode: str | None = None, role: str = "user"
     ) -> str:
         """What follows a reply that the session has consumed, up to the next reply.
 
         text: what the user says; or a tool, with the role "tool".
-        pending: the end of the consumed text that was not shown: a stop, or a part of one. What it
-        has of the new turn already is not said again. For any reply,
+        pending: `session.pending`, the end of the consumed text that was not shown: a stop, or a
+            part of one. What it has of the new turn already is not said again.
+
+        For any reply,
         `render(before) + reply + pending + next_turn(text, pending=pending)` is
         `render(before + [reply_message(reply), {"role": "user", "content": text}], verbatim=True)`.
         """
+
+    @staticmethod
+    def _text_of(pending: str | bytes) -> str:
+        return pending.decode("utf-8", "replace") if isinstance(pending, bytes) else pending
 
     @abstractmethod
     def with_names(

@@ -36,6 +36,8 @@ class Tool:
 
 def read_tools(tools: Sequence[Mapping[str, Any]]) -> tuple[Tool, ...]:
     """Tools as OpenAI's API has them; ValueError or TypeError names the one that is wrong."""
+    if isinstance(tools, (str, Mapping)) or not isinstance(tools, Sequence):
+        raise TypeError(f"tools must be a list of functions, got {tools!r:.60}")
     return tuple(_read(tool, f"tools[{i}]") for i, tool in enumerate(tools))
 
 

@@ -72,10 +72,11 @@ class Turns(Template):
         return twin(self)
 
     def next_turn(
-        self, text: str, *, pending: str = "", mode: str | None = None, role: str = "user"
+        self, text: str, *, pending: str | bytes = "", mode: str | None = None, role: str = "user"
     ) -> str:
         turn = self.render([{"role": role, "content": text}], mode=mode)
         following = self.after + self.between + turn
+        pending = self._text_of(pending)
         if following.startswith(pending):
             return following[len(pending) :]
         opened = self.after + self.between + self._opening(self._name(role))
