@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from rwkvcpp import _core
+from rwkvcpp.errors import StateError
 
 if TYPE_CHECKING:
     from rwkvcpp.model import Model
@@ -29,8 +30,16 @@ class PrefixKey:
 
     @classmethod
     def of(cls, model: Model, state: State | None = None) -> PrefixKey:
-        """The key of sessions of `model` that begin with `state`, a tuned one, or from nothing."""
+        """The key of sessions of `model` that begin with `state`, a tuned one, or from nothing.
+
+        StateError for a state that continues approximately: nothing of it is kept.
+        """
         begin = model.initial_state() if state is None else state
+        if not _is_exact(begin, model):
+            raise StateError(
+                f"{begin!r} of {begin.identity} continues approximately with {model.identity}, "
+                "expected a state that can be kept for the same text"
+            )
         return cls(model, (begin.n_tokens, begin.tokens_hash))
 
     @classmethod
@@ -44,10 +53,8 @@ class PrefixKey:
 
         It is not after it was changed by hand, or when it continues approximately.
         """
-        own = self.model.identity.exact_fingerprint
         return (
-            state.is_exact
-            and state.identity.exact_fingerprint == own
+            _is_exact(state, self.model)
             and state.n_tokens == self.start[0] + len(tokens)
             and state.tokens_hash == _core.hash_tokens(tokens, self.start[1])
         )
@@ -60,6 +67,12 @@ class PrefixKey:
         """
         parts = (_core.__version__, _stamp(self.model), *self.start)
         return hashlib.sha256("\n".join(map(str, parts)).encode()).digest()
+
+
+def _is_exact(state: State, model: Model) -> bool:
+    """Whether `state` is what this very model makes of its tokens."""
+    same = state.identity.exact_fingerprint == model.identity.exact_fingerprint
+    return same and state.is_exact
 
 
 def _stamp(model: Model) -> str:

@@ -53,7 +53,10 @@ IMPORTS = {
     "stream": set(),
     "token_tree": set(),
     "snapshots": {"state", "token_tree"},
-    "prefix_key": {"_core", "model", "session", "state"},  # all but _core: for their types alone
+    "prefix_key": {
+        "_core", "errors",
+        "model", "session", "state",  # for their types alone
+    },
     "snapshot_file": {
         "errors", "prefix_key", "snapshots", "state_container", "state_file", "token_tree",
     },

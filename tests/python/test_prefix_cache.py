@@ -294,6 +294,29 @@ def test_a_state_that_its_tokens_do_not_explain_is_neither_kept_nor_exchanged(mo
     assert cache.stats().entries == before
 
 
+def test_a_state_of_other_types_is_not_taken_for_ones_own(model_file):
+    """Both states have consumed the same tokens, and neither is the other."""
+    path, cache = model_file(Case("7", "gguf", "F32")), PrefixCache()
+    exact, rounded = rwkvcpp.Model(path), rwkvcpp.Model(path, type="q8_0")
+    own, foreign = fed(rounded, [1, 2, 3]).state, fed(exact, [1, 2, 3]).state
+    assert cache.prefill(rounded.session(own), [4, 5]) == 0
+    session, plain = rounded.session(foreign), rounded.session(foreign)
+    assert cache.prefill(session, [4, 5]) == 0
+    plain.feed([4, 5])
+    assert session.logits.tobytes() == plain.logits.tobytes()
+    assert cache.prefill(rounded.session(own), [4, 5]) == 2
+    with pytest.raises(rwkvcpp.StateError, match="continues approximately"):
+        PrefixKey.of(rounded, foreign)
+
+
+def test_another_version_of_the_library_has_its_own(model, monkeypatch):
+    """It may round otherwise, and a folder outlives it."""
+    digest = PrefixKey.of(model).digest
+    assert PrefixKey.of(model).digest == digest
+    monkeypatch.setattr(rwkvcpp._core, "__version__", "0.0.1")
+    assert PrefixKey.of(model).digest != digest
+
+
 def test_the_cache_keeps_no_model_alive(model_file, cache):
     model = rwkvcpp.Model(model_file(Case("7", "gguf", "F32")))
     cache.prefill(model.session(), [1, 2, 3])
@@ -466,9 +489,9 @@ def test_a_state_of_other_tokens_is_refused(model, cache):
     for tokens in ([1, 2], [1, 2, 4], [1, 2, 3, 3], [], [2.5]):
         with pytest.raises(rwkvcpp.StateError, match="does not follow from"):
             cache.insert(key, tokens, state, logits)
-    other = PrefixKey.of(model, state)
-    with pytest.raises(rwkvcpp.StateError, match="after 3 tokens does not follow"):
-        cache.insert(other, [1, 2, 3], state, logits)
+    for other in (PrefixKey.of(model, state), PrefixKey(model, (1, key.start[1]))):
+        with pytest.raises(rwkvcpp.StateError, match="after 3 tokens does not follow"):
+            cache.insert(other, [1, 2, 3], state, logits)
     assert cache.stats().entries == 0
     cache.insert(key, np.array([1, 2, 3], np.uint16), state, logits)
     assert cache.lookup(key, [1, 2, 3]).n_tokens == 3

@@ -43,13 +43,18 @@ def test_what_a_snapshot_gives_is_ones_own(model):
         row[:] = 0
 
 
-def test_threads_may_take_the_same_snapshot_at_once(model, snapshot):
-    failures = []
+def test_threads_may_take_and_write_the_same_snapshot_at_once(model, snapshot):
+    """A state refuses two threads at once; a snapshot makes them wait."""
+    failures, expected = [], snapshot.state().to_bytes()
 
     def take() -> None:
         try:
-            for _ in range(300):
-                assert snapshot.state().n_tokens == 1
+            for k in range(200):
+                if k % 2:
+                    assert snapshot.state().n_tokens == 1
+                else:
+                    with snapshot.reading() as state:
+                        assert state.to_bytes() == expected
         except BaseException as error:  # told by the main thread
             failures.append(error)
 
