@@ -11,7 +11,7 @@ from rwkvcpp.templates.tools import HEADINGS
 from rwkvcpp.templates.turns import Turns
 
 
-def _modes(*modes: Mode) -> MappingProxyType[str, Mode]:
+def by_name(*modes: Mode) -> MappingProxyType[str, Mode]:
     return MappingProxyType({mode.name: mode for mode in modes})
 
 
@@ -22,7 +22,7 @@ WORLD = Turns(
     name="world",
     description="User: …, Assistant: …, parted by blank lines: all World models",
     stops=("\n\nUser:", "\n\nSystem:"),
-    modes=_modes(PLAIN, CALL),
+    modes=by_name(PLAIN, CALL),
     default_mode="chat",
     user="User",
     assistant="Assistant",
@@ -46,20 +46,20 @@ G1 = replace(
     WORLD,
     name="g1",
     description="World with thoughts: G1c and newer",
-    modes=_modes(FAKE_THINK, THINK, *LENGTHS, CHINESE, PLAIN, CALL),
+    modes=by_name(FAKE_THINK, THINK, *LENGTHS, CHINESE, PLAIN, CALL),
     default_mode="fake-think",
 )
 G1B = replace(
     G1,
     name="g1b",
     description="World with thoughts: weights from 2025-09-22 until G1b",
-    modes=_modes(FAKE_THINK, THINK, *BARE_LENGTHS, CHINESE, PLAIN, CALL),
+    modes=by_name(FAKE_THINK, THINK, *BARE_LENGTHS, CHINESE, PLAIN, CALL),
 )
 G1A = replace(
     G1,
     name="g1a",
     description="World with thoughts: weights before 2025-09-22",
-    modes=_modes(FAKE_THINK, THINK, EARLY_CHINESE, PLAIN, CALL),
+    modes=by_name(FAKE_THINK, THINK, EARLY_CHINESE, PLAIN, CALL),
 )
 
 # How models were trained to call functions. They would go on with the result themselves.
@@ -67,7 +67,7 @@ FUNCTIONS = Turns(
     name="functions",
     description="### User, ### Assistant: functions that may be called",
     stops=("\n### User", "\n### Tool Output", "\nUser:"),
-    modes=_modes(
+    modes=by_name(
         Mode("think", "\n<think", profile="tools"),
         Mode("fake-think", "\n<think></think", profile="tools"),
         replace(PLAIN, profile="tools"),
@@ -87,7 +87,7 @@ BOT = Turns(
     name="bot",
     description="User✿…✿, Bot✿…✿: G1h and newer, on request",
     stops=("✿",),
-    modes=_modes(
+    modes=by_name(
         Mode("think", "<think", profile="open-think"),
         Mode("fake-think", "<think></think", profile="fake-think"),
         PLAIN,
@@ -110,7 +110,7 @@ RAVEN = Turns(
     name="raven",
     description="Bob: …, Alice: …: Raven and other models of the 20B vocabulary",
     stops=("\n\n",),
-    modes=_modes(PLAIN),
+    modes=by_name(PLAIN),
     default_mode="chat",
     user="Bob",
     assistant="Alice",
@@ -123,7 +123,7 @@ QUESTION = replace(
     name="question",
     description="Question: …, Answer: …, behind the material that they are about",
     stops=("\n\nQuestion:",),
-    modes=_modes(PLAIN),
+    modes=by_name(PLAIN),
     user="Question",
     assistant="Answer",
     system="",
@@ -142,7 +142,7 @@ PLAIN_TEXT = Turns(
     description="no roles: the text goes on",
     begin_of_text=False,
     stops=(),
-    modes=_modes(PLAIN),
+    modes=by_name(PLAIN),
     default_mode="chat",
     user="",
     assistant="",
