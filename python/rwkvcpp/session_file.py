@@ -140,7 +140,7 @@ def open_session(path: Path, model: Model) -> Session:
     if not is_state_file(path):
         return Session(model, load_tuned(path, model))
     container = read_file(path)
-    if container.header.one_of("kind", "state", KIND) == KIND:
+    if container.header.text("kind") == KIND:
         return Session.at(read_session(container, model))
     return Session(model, read_state(container, model))
 

@@ -321,23 +321,28 @@ def test_a_sampler_may_be_set(session):
 
 
 class Script:
-    """A session whose sampler says what the test wants, byte by byte."""
+    """A session that says what the test wants, byte by byte."""
 
     def __init__(self, session: Session, data: bytes) -> None:
         session.feed(b"<")
         self._session, self._data = session, data
 
     def told(self, n: int, **options: Any) -> Iterator[str]:
+        """The next `n` bytes of the script, as text."""
         at = len(self._session.tokens) - 1
-        bias = {byte: 0.0 for byte in self._data}
-        sampling = SamplingParams(logit_bias=bias, temperature=0)
-        pieces = self._session.generate(max_tokens=0, sampling=sampling, stop_tokens=[])
-        list(pieces)
-        sampler = self._session.sampler
-        assert sampler is not None
-        said = iter(self._data[at : at + n])
-        sampler.sample = lambda _: next(said)  # type: ignore[method-assign]
-        return self._session.generate(max_tokens=n, sampling=sampling, **options)
+        self._session.sampler = Reader(self._data[at : at + n])
+        return self._session.generate(max_tokens=n, **{"stop_tokens": [], **options})
+
+
+class Reader(Sampler):
+    """Draws what it is given."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__()
+        self._next = iter(data)
+
+    def sample(self, logits: object) -> int:
+        return next(self._next)
 
 
 def test_pending_is_the_stop_and_what_came_with_it(session):
@@ -394,18 +399,31 @@ def test_what_a_dropped_generator_held_back_comes_first(session):
     assert (session.pending, session.text) == (b"", "<a…\n\nb")
 
 
-def test_dropped_anywhere_all_of_the_text_is_shown_in_the_end(session):
-    text = "Grüße an 😀\n\nUs, said the crow…"
-    for n_first in range(1, len(text.encode())):
+@pytest.mark.parametrize(
+    "text", ["Grüße an 😀\n\nUs, said the crow…", "\n\n\n\n\nx", "\n\nU\n\n\nUs"]
+)
+def test_dropped_anywhere_all_of_the_text_is_shown_in_the_end(text, session):
+    """With stops, so that text is held back while other text is shown."""
+    data = text.encode()
+    drops = 0
+    for n_first in range(1, len(data)):
         session = session.model.session()
-        script = Script(session, text.encode())
-        pieces = script.told(len(text.encode()), stop=["\n\nUser:"])
+        script = Script(session, data)
         shown = ""
-        while len(session.tokens) <= n_first:
-            shown += next(pieces)
-        rest = len(text.encode()) + 1 - len(session.tokens)
-        assert "".join((shown, *script.told(rest, stop=["\n\nUser:"]))) == text
+        for piece in script.told(len(data), stop=["\n\nUser:"]):
+            shown += piece
+            assert ("<" + shown).encode() == session.text.encode()
+            assert session.text.encode() + session.pending == bytes(session.tokens)
+            if len(session.tokens) > n_first:
+                drops += len(session.pending) > 0
+                break
+        for piece in script.told(len(data) + 1 - len(session.tokens), stop=["\n\nUser:"]):
+            shown += piece
+            assert session.text == "<" + shown
+            assert session.text.encode() + session.pending == bytes(session.tokens)
+        assert shown == text
         assert (session.text, session.pending) == ("<" + text, b"")
+    assert drops > 0 or "\n\n\n" not in text
 
 
 def test_an_older_generator_is_over(session):
@@ -432,6 +450,7 @@ def test_ctrl_c_leaves_the_text_in_step(session):
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
         for k in range(60):
+            session.feed(b"x")
             try:
                 press(0.0005 + k * 37e-6)
                 if k % 3:

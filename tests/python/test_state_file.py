@@ -89,6 +89,13 @@ def test_float16_is_near_and_says_that_it_is_inexact(model, tmp_path):
     assert not again.is_exact
 
 
+def test_float16_is_inexact_whatever_its_header_says(small_model):
+    header, data = taken_apart(conversation(small_model).to_bytes(dtype="float16"))
+    header["state"]["exact"] = True
+    with pytest.warns(ApproximateStateWarning):
+        assert not small_model.session_from_bytes(sealed(header, data)).state.is_exact
+
+
 def test_another_dtype_is_refused_before_anything_is_written(model, tmp_path):
     with pytest.raises(ValueError, match="dtype is 'bfloat16', expected 'float32' or 'float16'"):
         model.initial_state().save(tmp_path / "saved", dtype="bfloat16")

@@ -5,6 +5,7 @@ A case writes its file and says what the float64 reference computes on that file
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,8 @@ class Case:
         """For test ids and file names: "rwkv7-gguf-Q4_0-128x64"."""
         size = f"{self.sizes.n_embd}x{self.sizes.head_size}"
         parts = [f"rwkv{self.version}", self.container, self.weight_type, size]
+        if self.sizes not in (NARROW, WIDE, NARROW_256, WIDE_256):
+            parts.append(f"{zlib.crc32(repr(self.sizes).encode()):08x}")
         parts += [f"{key}={value}" for key, value in self.options]
         return "-".join(parts + ([f"seed{self.seed}"] if self.seed != 1 else []))
 

@@ -17,7 +17,7 @@ def state_facts(path: Path) -> dict[str, Any]:
     container = read_file(path)
     facts = {
         "path": str(path),
-        "kind": container.header.one_of("kind", "state", "session"),
+        "kind": container.header.text("kind"),
         "file_bytes": path.stat().st_size,
         **summary(container.header),
     }
