@@ -217,10 +217,9 @@ class PrefixCache:
     def stats(self) -> PrefixCacheStats:
         """Counts of what is kept, of lookups that found something or nothing, of tokens saved."""
         on_disk = (0, 0) if self._folder is None else self._folder.usage()
-        in_memory = (len(self._memory), self._memory.nbytes)
         with self._counting:
             counts = (self._hits, self._misses, self._tokens_saved)
-        return PrefixCacheStats(*in_memory, *on_disk, *counts)
+        return PrefixCacheStats(*self._memory.usage(), *on_disk, *counts)
 
 
 def _row_of(tokens: Tokens, model: Model) -> Row | None:

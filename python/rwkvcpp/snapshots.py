@@ -61,13 +61,10 @@ class SnapshotMemory:
         self._snapshot_bytes = 0
         self._lock = threading.Lock()
 
-    def __len__(self) -> int:
-        return len(self._recent)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the snapshots and of the tokens that they are found by."""
-        return self._snapshot_bytes + self._tree.nbytes
+    def usage(self) -> tuple[int, int]:
+        """Snapshots, and bytes of them and of the tokens that they are found by."""
+        with self._lock:
+            return len(self._recent), self._nbytes
 
     def longest(self, row: bytes) -> Snapshot | None:
         """The snapshot of the longest prefix of `row` that has one; it counts as used."""
@@ -101,7 +98,7 @@ class SnapshotMemory:
             replaced = self._recent.pop(node, None)
             self._recent[node] = snapshot
             self._snapshot_bytes += snapshot.nbytes - (replaced.nbytes if replaced else 0)
-            while self.nbytes > self.budget:
+            while self._nbytes > self.budget:
                 self._forget_oldest()
 
     def clear(self) -> None:
@@ -109,6 +106,10 @@ class SnapshotMemory:
         with self._lock:
             while self._recent:
                 self._forget_oldest()
+
+    @property
+    def _nbytes(self) -> int:
+        return self._snapshot_bytes + self._tree.nbytes
 
     def _forget_oldest(self) -> None:
         node, snapshot = self._recent.popitem(last=False)

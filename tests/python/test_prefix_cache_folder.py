@@ -12,13 +12,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import rwkvcpp
-from rwkvcpp import PrefixCache, PrefixKey, snapshot_folder
+from rwkvcpp import PrefixCache, PrefixKey, Snapshot, snapshot_file, snapshot_folder
 from rwkvcpp.prefix_cache import SPACING
+from rwkvcpp.state_container import write
 from tests.reference.cases import Case
 
 PROMPT = [(i * i * 31 + 17 * i) % 132 for i in range(SPACING + 50)]
@@ -291,6 +293,27 @@ def test_tokens_decide_and_not_the_name(model, folder, caplog):
 def test_the_key_decides_and_not_the_name(model, model_file, folder, caplog):
     path = one_file(model, folder)
     one_file(rwkvcpp.Model(model_file(CASE), type="q8_0"), folder / "other").replace(path)
+    assert_ignored_and_removed(model, folder, path, caplog)
+
+
+@pytest.mark.parametrize("lie", ["tokens", "state", "exact", "key", "kind", "logits"])
+def test_every_part_of_a_file_must_be_what_it_is_to_be(model, folder, caplog, monkeypatch, lie):
+    """Files of which one part is another's, with sums that are right."""
+    path, key = one_file(model, folder), PrefixKey.of(model)
+    row, state = np.array(PROMPT[:30]), model.initial_state()
+    logits = model.forward([5, 6, 7] if lie == "state" else row, state)
+    if lie == "tokens":
+        row = np.array(PROMPT[1:31])
+    elif lie == "exact":
+        state._is_exact = False
+    elif lie == "key":
+        key = PrefixKey(model, (0, 1))
+    elif lie == "kind":
+        monkeypatch.setattr(snapshot_file, "KIND", "state")
+    elif lie == "logits":
+        logits = logits[:-1]
+    write(path, snapshot_file.pieces(key, row, Snapshot(30, state, logits)))
+    monkeypatch.undo()
     assert_ignored_and_removed(model, folder, path, caplog)
 
 

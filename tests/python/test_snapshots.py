@@ -93,7 +93,7 @@ def test_a_row_kept_again_counts_once(snapshot):
     memory = room_for(3, snapshot)
     for _ in range(3):
         memory.put(packed([1, 2]), snapshot)
-    assert (len(memory), memory.nbytes) == (1, snapshot.nbytes + 2 * TOKEN_BYTES)
+    assert memory.usage() == (1, snapshot.nbytes + 2 * TOKEN_BYTES)
 
 
 def test_nothing_is_left_after_clear(snapshot):
@@ -101,7 +101,7 @@ def test_nothing_is_left_after_clear(snapshot):
     memory.put(packed([1, 2]), snapshot)
     memory.put(packed([1, 3]), snapshot)
     memory.clear()
-    assert (len(memory), memory.nbytes) == (0, 0)
+    assert memory.usage() == (0, 0)
     assert not memory.touch(packed([1, 2]))
 
 
@@ -124,8 +124,9 @@ def test_memory_keeps_what_a_list_by_last_use_would(snapshot, steps, n):
             if expected:
                 used.remove(expected)
                 used.append(expected)
-        assert len(memory) == len(used)
-        assert memory.nbytes <= memory.budget
+        n_kept, n_bytes = memory.usage()
+        assert n_kept == len(used)
+        assert n_bytes <= memory.budget
 
 
 def test_threads_leave_the_books_in_order(snapshot):
@@ -150,6 +151,6 @@ def test_threads_leave_the_books_in_order(snapshot):
     for thread in threads:
         thread.join()
     assert failures == []
-    assert 0 < memory.nbytes <= memory.budget
+    assert 0 < memory.usage()[1] <= memory.budget
     memory.clear()
-    assert (len(memory), memory.nbytes) == (0, 0)
+    assert memory.usage() == (0, 0)
