@@ -362,6 +362,20 @@ def test_damaged_and_foreign_files_are_one_sentence(chat, tmp_path):
         assert str(saved.with_name(name + saved.suffix)) in problem(chat, f"+load {name}")
 
 
+def test_other_weight_types_go_on_and_say_so(chat, shared, tmp_path):
+    words(chat, "Hello!")
+    note(chat, "+save talk")
+    model = rwkvcpp.Model(shared / "demo" / "rwkv7-stories-f16.gguf")
+    wishes = Wishes(template="world", settings=chat.settings, sessions=tmp_path / "sessions")
+    other = Chat(model, wishes)
+    told, loaded = events(other, "+load talk")
+    assert "continues approximately" in told.text
+    assert "Loaded talk" in loaded.text
+    words(other, "And then?")
+    note(other, "+undo 2")
+    words(other, "Hello!")
+
+
 def test_a_folder_that_cannot_be_written_is_one_sentence(model, tmp_path):
     (tmp_path / "file").write_text("")
     chat = Chat(model, Wishes(template="world", sessions=tmp_path / "file" / "x"))

@@ -6,6 +6,7 @@ Those of ChatRWKV come first, then ours. A new command is a function and a row.
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -170,7 +171,10 @@ def _load(chat: Chat, name: str, _: Options) -> Iterator[Event]:
         yield Table(rows) if rows else Note(chat.words("nothing saved", folder=chat.shelf.folder))
         return
     path = chat.shelf.find(name)
-    loaded = Conversation.load(path, chat.model, cache=chat.cache)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        loaded = Conversation.load(path, chat.model, cache=chat.cache)
+    yield from (Note(str(warning.message)) for warning in told)
     chat.conversations[name] = loaded
     chat.name = name
     tokens, last = len(loaded.session.tokens), _last(loaded)

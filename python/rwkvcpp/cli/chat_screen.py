@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.padding import Padding
-from rich.status import Status
-from rich.table import Table as Grid
 
 from rwkvcpp.chat import (
     Event,
@@ -22,6 +20,9 @@ from rwkvcpp.chat import (
     Thought,
     Words,
 )
+
+if TYPE_CHECKING:
+    from rich.status import Status
 
 # A model's text may hold anything; what would steer a terminal is shown as a replacement character.
 UNSHOWABLE = {
@@ -69,6 +70,8 @@ class Screen:
 
     def busy(self, text: str) -> Status:
         """A line that says what is waited for, as long as it is entered."""
+        from rich.status import Status  # late: the input line is to be there soon
+
         return Status(text, console=self._console, spinner="line")
 
     def rest(self) -> None:
@@ -99,6 +102,9 @@ class Screen:
             self._kind = kind
 
     def _table(self, rows: tuple[tuple[str, str], ...]) -> None:
+        from rich.padding import Padding
+        from rich.table import Table as Grid
+
         if self._console.width < NARROW:
             for name, text in rows:
                 self._console.print(name, style="bold")
