@@ -1,4 +1,4 @@
-"""llama.cpp loads what convert writes, and computes the same.
+"""llama.cpp loads what convert and quantize write, and computes the same.
 
 Needs a Python with llama-cpp-python: this one, or the one that RWKVCPP_LLAMA_PYTHON names.
 """
@@ -18,8 +18,12 @@ import pytest
 from numpy.typing import NDArray
 
 import rwkvcpp
+from bench.llama_cpp_reads import allowed
 from rwkvcpp.convert import convert
+from rwkvcpp.file_types import FILE_TYPES, FLOATS
+from rwkvcpp.quantization import quantize
 from rwkvcpp.templates import choose_template
+from tests.data import quantized_digests
 from tests.reference.cases import NARROW, TOKENS
 from tests.reference.checkpoints import Checkpoint, Sizes
 from tests.reference.compare import rms_per_rms
@@ -28,10 +32,6 @@ from tests.reference.writers import write_bin
 WORKER = Path(__file__).parents[2] / "bench" / "worker.py"
 
 TYPES = ("f32", "f16", "bf16", "q8_0")
-
-# llama.cpp rounds activations to the type of floating-point weights: to 11 bits in F16, to 8 in
-# BF16. A few layers make some ten roundings of it, as a share of the logits' rms.
-TOLERANCES = {"f32": 1e-5, "f16": 2e-3, "bf16": 16e-3}
 
 
 @cache
@@ -62,10 +62,8 @@ def llama_logits(model: Path, tokens: list[int], n_vocab: int) -> NDArray[np.flo
 def assert_llama_cpp_agrees(model: Path, type: str, tokens: list[int], n_vocab: int) -> None:
     theirs = llama_logits(model, tokens, n_vocab)
     ours = our_logits(model, tokens, activations="float32")
-    tolerance = TOLERANCES.get(type)
-    if tolerance is None:  # int8 activations, which take our own logits about as far
-        tolerance = 1.5 * rms_per_rms(our_logits(model, tokens, activations="int8"), ours)
-    assert 0 < rms_per_rms(theirs, ours) <= tolerance
+    int8 = rms_per_rms(our_logits(model, tokens, activations="int8"), ours)
+    assert 0 < rms_per_rms(theirs, ours) <= allowed(type, int8)
 
 
 def our_logits(model: Path, tokens: list[int], *, activations: str) -> NDArray[np.float32]:
@@ -98,6 +96,20 @@ def test_llama_cpp_agrees_on_the_stories(type, shared, tmp_path):
     ).path
     tokens = rwkvcpp.Model(model).tokenizer.encode("Once upon a time there was a fox.")
     assert_llama_cpp_agrees(model, type, tokens, 4096)
+
+
+# ---- quantized -------------------------------------------------------------------------------
+
+QUANTIZED = [name for name in FILE_TYPES if name.upper() not in FLOATS]
+
+
+@pytest.mark.parametrize("type", QUANTIZED)
+@pytest.mark.parametrize("version", ["6", "7"])
+def test_llama_cpp_agrees_on_quantized_models(version, type, tmp_path):
+    """In our types, which are mixed: low-rank matrices are quantized, too."""
+    source = quantized_digests.made_model(version, tmp_path)
+    model = quantize(source, tmp_path / "model.gguf", type, measure=False).path
+    assert_llama_cpp_agrees(model, type, TOKENS, quantized_digests.WIDE.n_vocab)
 
 
 # ---- vocabularies ----------------------------------------------------------------------------
