@@ -78,6 +78,16 @@ def test_what_was_used_longest_ago_goes_first(snapshot):
     assert [memory.touch(row) for row in (a, b, c)] == [False, True, True]
 
 
+def test_what_would_be_kept_again_counts_as_used(snapshot):
+    memory = room_for(2, snapshot)
+    a, b, c = packed([1]), packed([2]), packed([3])
+    memory.put(a, snapshot)
+    memory.put(b, snapshot)
+    assert memory.touch(a)
+    memory.put(c, snapshot)
+    assert [memory.touch(row) for row in (a, b, c)] == [True, False, True]
+
+
 def test_tokens_count_in_the_budget(snapshot):
     memory = SnapshotMemory(snapshot.nbytes + 3 * TOKEN_BYTES)
     assert memory.fits(packed([1, 2, 3]), snapshot.nbytes)
