@@ -54,12 +54,17 @@ class Terminal:
         columns: int = 80,
         rows: int = 600,
         program: str | None = None,
+        cwd: Path | None = None,
     ) -> None:
         command = ["-m", "rwkvcpp", "chat"] if program is None else ["-c", program]
         self.screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self.screen)
         self.child = pexpect.spawn(
-            sys.executable, [*command, *arguments], env=environment, dimensions=(rows, columns)
+            sys.executable,
+            [*command, *arguments],
+            env=environment,
+            dimensions=(rows, columns),
+            cwd=cwd,
         )
         self.screen.write_process_input = self.child.send  # answers to "where is the cursor?"
 
@@ -248,6 +253,19 @@ def test_the_guide_to_chatrwkv_can_be_followed(start, shared, tmp_path):
             found = terminal.type(f"+gen Once {option}{value} upon")
             assert "expected" not in found
     assert terminal.leave() == 0
+
+
+def test_the_recorded_session_is_what_happens(start, tmp_path):
+    page = Path(__file__).parents[2] / "docs" / "chat.md"
+    (block,) = re.findall(r"^```text\n(.*?)^```$", page.read_text(), flags=re.M | re.S)
+    command, _, session = block.partition("\n")
+    typed = re.findall(r"^(?:\w+)?> ?(.*)$", session, flags=re.M)
+    terminal = start(*command.split()[3:], cwd=tmp_path)
+    terminal.wait_for("a model to talk with.")
+    for line in typed[:-1]:
+        terminal.type(line)
+    assert terminal.text == session.removesuffix(typed[-1] + "\n").rstrip()
+    assert terminal.leave(typed[-1] + "\r") == 0
 
 
 def test_ctrl_c_stops_an_answer_and_the_conversation_goes_on(start):

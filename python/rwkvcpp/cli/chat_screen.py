@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.console import Console
 
 from rwkvcpp.chat import (
@@ -20,6 +21,7 @@ from rwkvcpp.chat import (
     Thought,
     Words,
 )
+from rwkvcpp.cli.word_wrap import WordWrap
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 UNSHOWABLE = {
     code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"
 }
+STYLES: dict[type[Event] | None, str | None] = {Thought: "dim italic", Said: None, None: None}
 SILENCE = 0.3  # seconds of reading before there is a word about it
 NARROW = 60  # columns, below which tables become lists
 
@@ -40,6 +43,7 @@ class Screen:
         self._words = words
         self._console = Console(highlight=False, markup=False, emoji=False)
         self._kind: type[Said] | type[Thought] | None = None  # of what was shown last of an answer
+        self._wrap = WordWrap(lambda: self._console.width)
         self._is_speaking = False
         self._reading_since: float | None = None
         self._status: Status | None = None
@@ -53,13 +57,14 @@ class Screen:
         match event:
             case Speaking(name):
                 self._is_speaking, self._kind = True, None
-                if name:
-                    self._console.out(f"{name}: ", style="bold", end="", highlight=False)
+                name = f"{name}: " if name else ""
+                self._out(name, "bold")
+                self._wrap = WordWrap(lambda: self._console.width, column=cell_len(name))
             case Said(text) | Thought(text):
                 self._say(type(event), text)
             case Silent():
                 if self._is_speaking:
-                    self._console.out("\n", highlight=False)
+                    self._out(self._wrap.finish() + "\n\n", STYLES.get(self._kind))
                 self._is_speaking = False
             case Note(text):
                 self._console.print(text, style="cyan")
@@ -94,12 +99,15 @@ class Screen:
         if self._kind is None:
             text = text.lstrip()
         elif self._kind is not kind:
-            self._console.out("\n", highlight=False)
+            self._out(self._wrap.finish() + self._wrap.push("\n\n"), STYLES[self._kind])
         if text:
-            style = "dim italic" if kind is Thought else None
-            self._console.out(text.translate(UNSHOWABLE), style=style, end="", highlight=False)
-            self._console.file.flush()
+            self._out(self._wrap.push(text.translate(UNSHOWABLE)), STYLES[kind])
             self._kind = kind
+
+    def _out(self, text: str, style: str | None) -> None:
+        if text:
+            self._console.out(text, style=style, end="", highlight=False)
+            self._console.file.flush()
 
     def _table(self, rows: tuple[tuple[str, str], ...]) -> None:
         from rich.padding import Padding
