@@ -175,14 +175,21 @@ def test_what_was_used_is_younger(model, folder, where):
     fill(model, folder, [1])
     budget = 3 * files(folder)[0].stat().st_size - 1  # two
     cache = PrefixCache(directory=folder, disk_budget=budget)
-    cache.prefill(model.session(), [2])
-    if where == "memory":
-        cache.prefill(model.session(), [1])
-    assert (cache if where == "memory" else PrefixCache(directory=folder)).prefill(
-        model.session(), [1]
-    )
+    for tokens in ([1], [2]):
+        cache.prefill(model.session(), tokens)
+    if where == "folder":
+        cache = PrefixCache(directory=folder, disk_budget=budget)
+    assert cache.prefill(model.session(), [1]) == 1
     cache.prefill(model.session(), [3])
     assert n_found(model, folder, [1], disk_budget=budget) == 1
+
+
+def test_what_came_from_the_folder_is_in_memory_then(model, folder):
+    path = one_file(model, folder)
+    cache = PrefixCache(directory=folder)
+    assert cache.prefill(model.session(), PROMPT[:30]) == 30
+    path.unlink()
+    assert cache.prefill(model.session(), PROMPT[:30]) == 30
 
 
 @pytest.mark.parametrize("budget", [0, 100])
