@@ -184,6 +184,14 @@ def test_thoughts_of_earlier_replies_are_left_out_unless_verbatim():
     assert g1.render(inline, add_generation_prompt=False) == "User: Well?\n\nAssistant: Yes."
 
 
+def test_a_hint_stands_only_where_a_reply_is_asked_for():
+    g1 = choose_template("g1")
+    asked = {"mode": "think-a-bit", "add_generation_prompt": False}
+    assert g1.render(user("Hi"), **asked) == "User: Hi"
+    answered = [*user("Hi"), {"role": "assistant", "content": "Oh."}]
+    assert g1.render(answered, **asked) == "User: Hi\n\nAssistant: Oh."
+
+
 def test_names_of_ones_own_move_the_stops_too():
     named = choose_template("world").with_names(user="Ann", assistant="Bea", system="Rules")
     assert named.stops == ("\n\nAnn:", "\n\nRules:")
@@ -248,6 +256,15 @@ REPLIES = [
 @pytest.mark.parametrize(("begun", "text", "reasoning", "content"), REPLIES)
 def test_thoughts_and_answer_are_told_apart(begun, text, reasoning, content):
     assert split(text, begun) == Reply(reasoning, content)
+
+
+@pytest.mark.parametrize(("begun", "text", "reasoning", "content"), REPLIES)
+def test_a_reply_may_come_letter_by_letter(begun, text, reasoning, content):
+    stream = ReplyStream(begun)
+    deltas = [delta for letter in text for delta in stream.push(letter)] + stream.finish()
+    assert stream.reply == Reply(reasoning, content)
+    assert "".join(text for kind, text in deltas if kind == "reasoning") == reasoning
+    assert "".join(text for kind, text in deltas if kind == "content") == content
 
 
 @given(

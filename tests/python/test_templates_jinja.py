@@ -239,7 +239,7 @@ def test_nothing_is_rendered_before_somebody_talks(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/no/such/python")
     template = choose_template(metadata={"tokenizer.chat_template": CHATML}, path="model.gguf")
     assert template.stops == ("<|im_end|>",)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(UnsupportedError, match=r"model\.gguf: .* cannot be started: .*/no/such"):
         template.render([])
 
 

@@ -231,6 +231,17 @@ def test_calls_are_read_and_everything_else_is_text(text, content, calls):
     assert thought == Reply("Hm.", content, tuple(calls))
 
 
+def test_json_that_is_nested_too_deeply_is_text():
+    deep = "[" * 100_000
+    assert split(f"```json\n{deep}\n```", tools=[]).content == f"```json\n{deep}\n```"
+    assert split(f"<tool_call>{deep}", tools=[]).content == f"<tool_call>{deep}"
+    shown = choose_template("functions").render([{"role": "tool", "content": deep}])
+    assert f'"{deep}"' in shown
+    call = {"name": "f", "arguments": deep}
+    with pytest.raises(ValueError, match=r"arguments is no JSON: '\[\[\["):
+        choose_template("g1").render([{"role": "assistant", "tool_calls": [call]}])
+
+
 def test_without_tools_a_fence_is_text():
     assert split(FENCED) == Reply("", FENCED)
 

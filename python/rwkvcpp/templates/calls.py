@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Collection
 
-from rwkvcpp.templates.messages import ToolCall
+from rwkvcpp.templates.messages import NO_JSON, ToolCall
 from rwkvcpp.templates.tools import CALL_HEADING, END, FENCE, read_calls
 
 TAG, END_TAG = "<tool_call>", "</tool_call>"
@@ -106,7 +106,7 @@ def _end_of_json(text: str, start: int) -> tuple[int, int]:
     """Where JSON that nothing closes ends, and where what is behind it begins."""
     try:
         _, end = json.JSONDecoder().raw_decode(text, start)
-    except ValueError:
+    except NO_JSON:
         return len(text), len(text)
     closed = re.compile(r"\s*(```|</tool_call>)?").match(text, end)
     return end, closed.end() if closed else end

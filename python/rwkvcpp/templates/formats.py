@@ -12,6 +12,7 @@ from rwkvcpp.templates.turns import Turns
 
 
 def by_name(*modes: Mode) -> MappingProxyType[str, Mode]:
+    """Modes as a format has them."""
     return MappingProxyType({mode.name: mode for mode in modes})
 
 

@@ -13,6 +13,8 @@ from typing import Any, TypeAlias
 
 MessageDict: TypeAlias = "Mapping[str, Any]"
 
+NO_JSON = (ValueError, RecursionError)  # what json.loads says of what is none
+
 ROLES = {
     "system": "system",
     "developer": "system",
@@ -106,7 +108,7 @@ def _read_call(call: Any, where: str) -> ToolCall:
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments)
-        except ValueError as error:
+        except NO_JSON as error:
             raise ValueError(f"{where}.arguments is no JSON: {_shown(arguments)}") from error
     if not isinstance(arguments, Mapping):
         raise ValueError(f"{where}.arguments is {_shown(arguments)}, expected a JSON object")

@@ -52,7 +52,7 @@ def render_jinja(text: str, variables: Mapping[str, Any], *, where: str) -> str:
         "variables": dict(variables),
         "max_output": MAX_OUTPUT,
         "limits": LIMITS,
-        "path": sys.path,
+        "path": [entry for entry in sys.path if entry],  # "" is wherever we stand
     }
     answer = _answer(json.dumps(request).encode(), where)
     if "error" in answer:
@@ -65,7 +65,14 @@ def _answer(request: bytes, where: str) -> dict[str, str]:
     command = [sys.executable, "-I", "-S", "-B", str(CHILD)]
     # Nothing of ours but where a Python's own libraries are.
     environment = {key: os.environ[key] for key in ("LD_LIBRARY_PATH",) if key in os.environ}
-    done = subprocess.run(command, input=request, capture_output=True, env=environment, check=False)
+    try:
+        done = subprocess.run(
+            command, input=request, capture_output=True, env=environment, check=False
+        )
+    except OSError as error:
+        raise UnsupportedError(
+            f"{where}: its chat template needs a Python of its own, that cannot be started: {error}"
+        ) from error
     if done.returncode < 0:
         raise ModelFormatError(
             f"{where}: the chat template was ended: it takes more than {SECONDS} s of computing, "

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rwkvcpp.templates.messages import ToolCall, text_of
+from rwkvcpp.templates.messages import NO_JSON, ToolCall, text_of
 
 FENCE = "```json"
 END = "```"
@@ -79,7 +79,8 @@ def _signatures(tools: Sequence[Tool]) -> str:
 
 def signature(tool: Tool) -> str:
     """`get_weather(location: string, unit?: "celsius" | "fahrenheit")`."""
-    required = tool.parameters.get("required") or ()
+    listed = tool.parameters.get("required")
+    required = listed if isinstance(listed, list) else []
     arguments = (
         f"{name}{'' if name in required else '?'}: {_type(schema)}"
         for name, schema in tool.properties.items()
@@ -168,7 +169,7 @@ def _as_json(text: str) -> str:
     """`text` as JSON: anew if it is some, else as a string."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except NO_JSON:
         value = text
     return pretty(value)
 
@@ -180,7 +181,7 @@ def read_calls(text: str) -> tuple[ToolCall, ...]:
     """The calls that the JSON `text` is: one, or a list of them; none if it is something else."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except NO_JSON:
         return ()
     values = value if isinstance(value, list) else [value]
     calls = [_call(each) for each in values]
@@ -195,6 +196,6 @@ def _call(value: Any) -> ToolCall | None:
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments or "{}")
-        except ValueError:
+        except NO_JSON:
             return None
     return ToolCall(value["name"], arguments) if isinstance(arguments, Mapping) else None
