@@ -25,6 +25,11 @@ class ModelIdentity:
     fingerprint: str
     exact_fingerprint: str
 
+    def is_near(self, other: ModelIdentity) -> bool:
+        """Whether these are the same weights in other types, or with other options."""
+        same = self.fingerprint == other.fingerprint
+        return same and self.exact_fingerprint != other.exact_fingerprint
+
     def __str__(self) -> str:
         return f"{self.name} ({self.description})"
 

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
@@ -270,9 +271,9 @@ class Model:
         return state.clone()
 
     @property
-    def tuned_states(self) -> dict[str, State]:
-        """Copies of the tuned states that were loaded, by name."""
-        return {name: state.clone() for name, state in self._tuned_states.items()}
+    def tuned_states(self) -> Mapping[str, State]:
+        """The tuned states that were loaded, by name; the model's own: clone one to change it."""
+        return MappingProxyType(self._tuned_states)
 
     def _tell_approximate(self, where: str, why: str, reason: str) -> None:
         """Once for each `why`."""
@@ -351,8 +352,8 @@ class Model:
     def _native_state(self, state: State) -> _core.State:
         if not isinstance(state, State):
             raise TypeError(f"expected a rwkvcpp.State, got {type(state).__name__}")
-        if state.identity.exact_fingerprint != self._identity.exact_fingerprint:
-            state._is_exact = False  # other types of the same weights, or the call refuses it
+        if state.identity is not self._identity and state.identity.is_near(self._identity):
+            state._is_exact = False
         return state._native
 
     def zeros(self) -> list[LayerZeros]:

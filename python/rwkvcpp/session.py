@@ -113,7 +113,7 @@ class Session:
     @property
     def text(self) -> str:
         """What the state has read and written so far, without what is `pending`."""
-        data = self._bytes_of(self.tokens)
+        data = self._bytes_of(self._fed[: self._n_consumed])
         return data[: len(data) - len(self.pending)].decode("utf-8", "replace")
 
     @property
@@ -125,7 +125,7 @@ class Session:
         is part of `text`. Bytes, because it may end within a character.
         """
         n_settled, n_shown = self._mark
-        return self._bytes_of(self.tokens[n_settled:])[n_shown:]
+        return self._bytes_of(self._fed[n_settled : self._n_consumed])[n_shown:]
 
     @property
     def finish_reason(self) -> FinishReason | None:
@@ -358,7 +358,9 @@ class Session:
         return frozenset() if end is None else frozenset([end])
 
     def _bytes_of(self, tokens: Sequence[int]) -> bytes:
-        return b"".join(map(self._model.tokenizer.token_bytes, tokens)) if tokens else b""
+        if not tokens:
+            return b""  # which takes no vocabulary
+        return b"".join(map(self._model.tokenizer.token_bytes, map(int, tokens)))
 
     def _read(self, tokens: Tokens) -> None:
         """Advance over a prompt, which is part of the text as soon as the state has it."""

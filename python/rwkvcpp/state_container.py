@@ -18,10 +18,9 @@ from __future__ import annotations
 import io
 import json
 import os
-import stat
 import struct
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +41,7 @@ N_SEALED = 24  # bytes of the prefix that the first checksum covers
 ALIGNMENT = 64
 
 LARGEST_JSON = 2**20
-LARGEST_SECTION = 2**32
+LARGEST_DATA = 2**30  # the state of a 13B model takes 66 MB
 
 Buffer: TypeAlias = "bytes | memoryview"
 
@@ -74,6 +73,8 @@ def pack(header: Mapping[str, Any], sections: Mapping[str, Buffer]) -> list[Buff
     """The file as pieces, one behind the other. `header` goes into the JSON as it is."""
     parts = list(_padded(sections.values()))
     n_data = sum(map(len, parts))
+    if n_data > LARGEST_DATA:
+        raise ValueError(f"there are {n_data} bytes to save, expected {LARGEST_DATA} at most")
     text = _json(header, {name: len(data) for name, data in sections.items()})
     sealed = PREFIX.pack(MAGIC, VERSION, len(text), n_data, 0, 0)[:N_SEALED]
     checksum = 0
@@ -97,7 +98,7 @@ def _json(header: Mapping[str, Any], sections: Mapping[str, int]) -> bytes:
     return text
 
 
-def _padded(sections: Sequence[Buffer] | Any) -> Iterator[Buffer]:
+def _padded(sections: Iterable[Buffer]) -> Iterator[Buffer]:
     for data in sections:
         yield data
         if padding := -len(data) % ALIGNMENT:
@@ -140,19 +141,13 @@ def read_bytes(data: bytes | bytearray | memoryview, where: str) -> Container:
     return _read(where, io.BytesIO(data), len(data))
 
 
-def read_header(path: PathArgument) -> Fields:
-    """What a file says of itself: its data is not read."""
-    with _opened(path) as (file, n_bytes):
-        return _read_header(os.fspath(path), file, n_bytes)[0]
-
-
 @contextmanager
 def _opened(path: PathArgument) -> Iterator[tuple[BinaryIO, int]]:
-    with Path(path).open("rb", buffering=0) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise StateError(f"{os.fspath(path)}: is no file that can be read from its beginning")
-        yield file, status.st_size
+    path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():  # before a pipe keeps us waiting
+        raise StateError(f"{path}: is a device or a pipe, expected a file")
+    with path.open("rb", buffering=0) as file:
+        yield file, os.fstat(file.fileno()).st_size
 
 
 def _read(where: str, file: BinaryIO, n_bytes: int) -> Container:
@@ -195,6 +190,8 @@ def _read_header(where: str, file: BinaryIO, n_bytes: int) -> tuple[Fields, int,
             f"{where}: is a state file of version {version}, expected {VERSION}: "
             f"rwkvcpp {header.text('needs')} or newer reads it"
         )
+    if n_data > LARGEST_DATA:
+        raise StateError(f"{where}: has {n_data} bytes of data, expected {LARGEST_DATA} at most")
     if PREFIX.size + n_json + n_data != n_bytes:
         raise StateError(f"{where}: has {n_bytes} bytes, expected {PREFIX.size + n_json + n_data}")
     return header, n_data, data_sum
@@ -207,7 +204,7 @@ def _sections(header: Fields, n_data: int) -> dict[str, int]:
         name = section.text("name")
         if name in lengths:
             raise section.wrong("name", "a name that no other section has")
-        lengths[name] = section.integer("bytes", 0, LARGEST_SECTION)
+        lengths[name] = section.integer("bytes", 0, LARGEST_DATA)
     n_needed = sum(n + -n % ALIGNMENT for n in lengths.values())
     if n_needed != n_data:
         raise header.wrong("sections", f"sections of {n_data} bytes and not of {n_needed}")

@@ -513,6 +513,13 @@ def test_a_state_that_other_types_have_advanced_is_inexact(model_file):
     assert not state.clone().is_exact
 
 
+def test_a_state_that_another_model_refuses_stays_exact(model_of):
+    state = model_of("7").initial_state()
+    with pytest.raises(StateError, match="belongs to other weights"):
+        model_of("6").forward([1], state)
+    assert state.is_exact
+
+
 def test_saving_and_loading_take_no_time(session, tmp_path):
     """Figures are in bench/states.py; this is for what grows with the square of something."""
     session.feed(list(range(256)) * 40)

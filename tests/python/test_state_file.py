@@ -208,13 +208,15 @@ def test_foreign_files_are_told_by_their_first_bytes(content, message, small_mod
         small_model.load_state(tmp_path / "foreign")
 
 
-def test_a_missing_file_a_folder_and_a_device_are_no_states(small_model, tmp_path):
+def test_what_is_no_file_is_no_state(small_model, tmp_path):
     with pytest.raises(FileNotFoundError):
         small_model.load_state(tmp_path / "missing")
     with pytest.raises(IsADirectoryError):
         small_model.load_state(tmp_path)
-    with pytest.raises(StateError, match="/dev/null: is no file that can be read from its beg"):
-        small_model.load_state("/dev/null")
+    os.mkfifo(tmp_path / "pipe")
+    for path in ("/dev/null", tmp_path / "pipe"):
+        with pytest.raises(StateError, match=f"{path}: is a device or a pipe, expected a file"):
+            small_model.load_state(path)
 
 
 # A field, a wrong value, and what is said of it.
@@ -267,7 +269,7 @@ LIES = [
     ("sections", [5], "sections is [5], expected a list of objects"),
     ("sections.0.bytes", -64, "sections[0].bytes is -64, expected an integer from 0 to"),
     ("sections.0.bytes", 2**40, "sections[0].bytes is 1099511627776, expected an integer from 0"),
-    ("sections.0.bytes", 2**31, "bytes and not of"),
+    ("sections.0.bytes", 2**29, "bytes and not of"),
     ("sections.0.bytes", 2300, "section state has 2300 bytes, expected 2304"),
     ("sections.0.name", "states", "has no section state"),
     ("sections.1.bytes", 1020, "section logits has 1020 bytes, expected 1024"),
@@ -339,8 +341,15 @@ def test_sizes_that_no_file_has_allocate_nothing(small_model, saved):
     assert "has a header of 4294967232 bytes, expected 1048576 at most" in refused(
         small_model, sealed(header, data, n_json=2**32 - 64)
     )
-    assert f"has {len(saved)} bytes, expected " in refused(
+    assert "has 9223372036854775808 bytes of data, expected 1073741824 at most" in refused(
         small_model, sealed(header, data, n_data=2**63)
+    )
+    assert f"has {len(saved)} bytes, expected " in refused(
+        small_model, sealed(header, data, n_data=2**30)
+    )
+    header["sections"][3]["bytes"] = 2**30 + 1
+    assert "sections[3].bytes is 1073741825, expected an integer from 0 to 1073741824" in refused(
+        small_model, sealed(header, data)
     )
 
 
