@@ -23,10 +23,15 @@ _stamps: WeakKeyDictionary[Model, str] = WeakKeyDictionary()
 
 @dataclass(frozen=True)
 class PrefixKey:
-    """One model, to the last bit of its logits, and the state that its texts begin with."""
+    """One model, to the last bit of its logits, and the state that its texts begin with.
+
+    What comes from a file has a key of its own: that its tokens led to its state is only claimed,
+    and sessions that computed theirs do not rely on it.
+    """
 
     model: Model
     start: tuple[int, int]  # n_tokens and tokens_hash of that state
+    claim: str = ""  # of the file that a state or session was loaded from
 
     @classmethod
     def of(cls, model: Model, state: State | None = None) -> PrefixKey:
@@ -40,12 +45,12 @@ class PrefixKey:
                 f"{begin!r} of {begin.identity} continues approximately with {model.identity}, "
                 "expected a state that can be kept for the same text"
             )
-        return cls(model, (begin.n_tokens, begin.tokens_hash))
+        return cls(model, (begin.n_tokens, begin.tokens_hash), begin._claim)
 
     @classmethod
     def of_moment(cls, moment: Checkpoint) -> PrefixKey | None:
         """The key of a session at one moment; None when its tokens do not say what its state is."""
-        key = cls(moment.model, moment.start)
+        key = cls(moment.model, moment.start, moment.state._claim)
         return key if key.fits(moment.tokens, moment.state) else None
 
     def fits(self, tokens: Sequence[int], state: State) -> bool:
@@ -55,6 +60,7 @@ class PrefixKey:
         """
         return (
             _is_exact(state, self.model)
+            and state._claim == self.claim
             and state.n_tokens == self.start[0] + len(tokens)
             and state.tokens_hash == _core.hash_tokens(tokens, self.start[1])
         )
@@ -65,7 +71,7 @@ class PrefixKey:
 
         Another version of rwkvcpp may round otherwise, so it has other keys.
         """
-        parts = (_core.__version__, _stamp(self.model), *self.start)
+        parts = (_core.__version__, _stamp(self.model), *self.start, self.claim)
         return hashlib.sha256("\n".join(map(str, parts)).encode()).digest()
 
 

@@ -47,6 +47,7 @@ def read_snapshot(path: Path, key: PrefixKey, row: Row) -> Snapshot:
         raise StateError(f"{container.where}: has other tokens than its name says")
     header.object("state").one_of("exact", True)
     state = read_state(container, key.model)
+    state._claim = key.claim  # a file of ours
     if not key.fits(row.tolist(), state):
         raise StateError(f"{container.where}: its tokens do not lead to its state")
     logits = np.frombuffer(container.section("logits", 4 * key.model.n_vocab), np.float32)

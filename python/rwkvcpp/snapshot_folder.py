@@ -72,7 +72,7 @@ class SnapshotFolder:
         except (StateError, OSError) as error:
             logger.warning("A snapshot of the prefix cache is not written: %s", error)
             return
-        _use(path)
+        _use(path)  # the time that files get is too coarse to order them
         self._make_room()
 
     def touch(self, key: PrefixKey, row: Row) -> None:

@@ -26,11 +26,17 @@ class State:
     """
 
     def __init__(
-        self, native: _core.State, identity: ModelIdentity, *, is_exact: bool = True
+        self,
+        native: _core.State,
+        identity: ModelIdentity,
+        *,
+        is_exact: bool = True,
+        claim: str = "",
     ) -> None:
         self._native = native
         self._identity = identity
         self._is_exact = is_exact
+        self._claim = claim  # of the file that alone says which tokens led here; "" if they did
 
     @classmethod
     def from_numpy(cls, arrays: Mapping[str, ArrayLike], model: Model) -> State:
@@ -93,7 +99,8 @@ class State:
 
     def clone(self) -> State:
         """An independent copy."""
-        return State(self._native.clone(), self._identity, is_exact=self._is_exact)
+        native = self._native.clone()
+        return State(native, self._identity, is_exact=self._is_exact, claim=self._claim)
 
     def save(self, path: PathArgument, *, dtype: DType = "float32", durable: bool = False) -> None:
         """Write the state to `path`, for `model.load_state`: the whole file, or nothing at all.

@@ -309,6 +309,42 @@ def test_a_state_of_other_types_is_not_taken_for_ones_own(model_file):
         PrefixKey.of(rounded, foreign)
 
 
+def test_no_file_decides_what_other_sessions_compute(model, cache):
+    """A file may claim anything of its state; the sums in it are no seal."""
+    liar = fed(model, PROMPT[:30])
+    arrays = {name: 1.01 * array for name, array in liar.state.to_numpy().items()}
+    history = (liar.state.n_tokens, liar.state.tokens_hash)
+    liar.state.assign(arrays)
+    liar.state._native.restore(liar.state._native.values(), *history)
+    loaded = model.session_from_bytes(liar.to_bytes())
+    assert loaded.tokens == PROMPT[:30]
+    cache.store(loaded)
+    cache.prefill(loaded, PROMPT[30:40])
+    for n in (30, 40):
+        assert_same(fed(model, PROMPT[:n], cache), fed(model, PROMPT[:n]))
+
+
+def test_a_loaded_session_and_its_forks_share_what_they_computed(model, cache, n_computed):
+    data = fed(model, PROMPT[:30]).to_bytes()
+    loaded = model.session_from_bytes(data)
+    fork = loaded.fork()
+    cache.prefill(loaded, PROMPT[30:60])
+    n_computed()
+    assert cache.prefill(fork, PROMPT[30:60]) == 30
+    assert n_computed() == 0
+    assert_same(fork, fed(model, PROMPT[:60]))
+    assert cache.prefill(model.session_from_bytes(data), PROMPT[30:60]) == 0
+
+
+def test_a_loaded_state_may_be_where_many_sessions_begin(model, cache):
+    begin = model.state_from_bytes(fed(model, PROMPT[:30]).state.to_bytes())
+    cache.prefill(model.session(begin), PROMPT[30:60])
+    session = model.session(begin)
+    assert cache.prefill(session, PROMPT[30:60]) == 30
+    assert cache.lookup(PrefixKey.of(model, begin), PROMPT[30:60]).n_tokens == 30
+    assert session.logits.tobytes() == fed(model, PROMPT[:60]).logits.tobytes()
+
+
 def test_another_version_of_the_library_has_its_own(model, monkeypatch):
     """It may round otherwise, and a folder outlives it."""
     digest = PrefixKey.of(model).digest
