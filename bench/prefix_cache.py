@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where to write (the system's temporary one)")
     args = parser.parse_args()
 
-    model = Model(args.model, mmap=True, threads=args.threads)
+    model = Model(args.model, threads=args.threads)
     prompt = np.random.default_rng(1).integers(1, model.n_vocab, args.tokens).tolist()
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         times = measured(model, prompt, Path(folder), args.rounds)
