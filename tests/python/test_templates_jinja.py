@@ -156,6 +156,7 @@ CHATML = """{%- for m in messages -%}
         ("rwkv_prompt_template … 'Bot✿' … 'Assistant: '", "model", "g1"),
         ("rwkv_prompt_template … 'Bot✿' … 'Assistant: '", "rwkv7-g1b-1.5b", "g1b"),
         (CHATML, "model", "jinja"),
+        (CHATML + "{# not 'User: ' and 'Assistant:' #}", "model", "jinja"),
         (CHATML, "rwkv7-g1d-1.5b", "g1"),
         ("", "model", "world"),
         (["no", "text"], "model", "world"),

@@ -209,6 +209,7 @@ CALLS = [
     (f"<tool_call>{BODY}</tool_call>", "", [CITY]),
     (f"<tool_call>\n{BODY}\n</tool_call> Well.", "Well.", [CITY]),
     (f"<tool_call>{BODY}", "", [CITY]),
+    ('<tool_call>{"name": "other"}</tool_call>', "", [ToolCall("other", {})]),
     (f"{FENCE}json\n{BODY}", "", [CITY]),  # the stop was the end of the fence
     (f"{FENCE}json\n{BODY}{FENCE}", "", [CITY]),
     ('**Tool Call:**\n```json\n{"name": "other"}\n```', "", [ToolCall("other", {})]),
@@ -217,6 +218,9 @@ CALLS = [
     ("```json\n{broken\n```", "```json\n{broken\n```", []),
     (f"```python\nx = '''\n{BODY}\n'''\n```", f"```python\nx = '''\n{BODY}\n'''\n```", []),
     ("```py\n1\n```\nand\n```\n{}\n```", "```py\n1\n```\nand\n```\n{}\n```", []),
+    (f"```py\n1\n```\n{FENCED}", "```py\n1\n```", [CITY]),
+    (f"```py\n1\n```\n{BODY}\n```", f"```py\n1\n```\n{BODY}\n```", []),
+    (f"```json\n[{BODY}, 5]\n```", f"```json\n[{BODY}, 5]\n```", []),
     ("**Tool Call:** none", "**Tool Call:** none", []),
     ("a ** b ``c`` <tool", "a ** b ``c`` <tool", []),
     ("<tool_call>nothing", "<tool_call>nothing", []),
