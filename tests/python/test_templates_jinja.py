@@ -78,8 +78,11 @@ def test_a_twin_says_what_its_template_says(
 )
 def test_a_twin_chooses_the_mode_that_its_template_would(template, words):
     messages = [{"role": "user", "content": "Hi"}]
-    expected = template.render(messages, mode=template.mode_for(**words))
-    assert STRICT.from_string(template.jinja).render(messages=messages, **words) == expected
+    mode = template.mode_for(**words)
+    jinja = STRICT.from_string(template.jinja)
+    assert jinja.render(messages=messages, **words) == template.render(messages, mode=mode)
+    unprompted = jinja.render(messages=messages, add_generation_prompt=False, **words)
+    assert unprompted == template.render(messages, mode=mode, add_generation_prompt=False)
 
 
 @ALL

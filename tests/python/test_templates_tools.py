@@ -235,6 +235,14 @@ def test_calls_are_read_and_everything_else_is_text(text, content, calls):
     assert thought == Reply("Hm.", content, tuple(calls))
 
 
+@pytest.mark.parametrize(("text", "content", "calls"), CALLS)
+def test_calls_may_come_letter_by_letter(text, content, calls):
+    stream = ReplyStream(tools=["get_weather"])
+    deltas = [delta for letter in text for delta in stream.push(letter)] + stream.finish()
+    assert stream.reply == Reply("", content, tuple(calls))
+    assert "".join(delta.text for delta in deltas) == content
+
+
 def test_json_that_is_nested_too_deeply_is_text():
     deep = "[" * 100_000
     assert split(f"```json\n{deep}\n```", tools=[]).content == f"```json\n{deep}\n```"
