@@ -489,10 +489,12 @@ for text in sys.argv[2:]:
     sessions[-1].to_bytes()  # imports what it takes, before there are children
 os.write(1, b"ready\\n")
 while sys.stdin.readline():  # a child for each line: it saves until it is killed
-    child = os.fork()
+    parent, child = os.getpid(), os.fork()
     while child == 0:
         for session in sessions:
             session.save(sys.argv[1])
+        if os.getppid() != parent:  # nobody is left to kill it
+            os._exit(0)
     os.write(1, b"%d\\n" % child)
     os.waitpid(child, 0)
     os.write(1, b"gone\\n")
