@@ -272,6 +272,17 @@ def test_three_plusses_go_on_and_two_write_another_way(chat):
     assert chat.draft.session.text.startswith(so_far)
 
 
+def test_a_draft_may_be_at_its_end(chat):
+    found = events(chat, "+gen Once")
+    assert Note("(the end)") not in found
+    chat.settings.given["logit_bias"] = {0: 1000.0}
+    assert events(chat, "+++")[-1] == Note("(the end)")
+    tokens = chat.draft.session.tokens
+    assert 0 not in tokens
+    assert events(chat, "+++")[-1] == Note("(the end)")  # and it stays there
+    assert chat.draft.session.tokens == tokens
+
+
 def test_the_storyteller_takes_them_as_they_are(story):
     words(story, "+gen One day a fox")
     assert story.draft.session.tokens[0] == 0

@@ -322,6 +322,31 @@ def test_a_message_that_was_not_read_was_not_said(model):
     assert is_as_fed_at_once(talk)
 
 
+def test_an_answer_that_was_to_be_another_stays_if_that_is_not_read(model):
+    talk = conversation(model, "g1")
+    spoken(talk.reply("Hello.", replace(SHORT, mode="fake-think")))
+    tokens, messages = talk.session.tokens, talk.messages
+    with pytest.raises(Interrupted):
+        spoken(talk.another(replace(SHORT, mode="think", interrupted=lambda: True)))
+    assert (talk.session.tokens, talk.messages) == (tokens, messages)
+
+
+def test_dropped_before_it_speaks_nothing_is_lost(model, says):
+    words = " word" * 80
+    says(model, f"{words}\n\n", " unheard", " So it was.")
+    talk = conversation(model, "stories")
+    spoken(talk.reply("It was so.", Manner(max_tokens=300)))
+    assert talk.exchanges[-1].pending == "\n\n"
+    events = talk.reply("", SHORT)
+    while not isinstance(next(events), Speaking):
+        pass
+    events.close()
+    assert talk.exchanges[-1].pending == "\n\n"
+    spoken(talk.reply("Then he left.", SHORT))
+    text = model.tokenizer.decode(talk.session.tokens)
+    assert text.endswith("word\n\nThen he left. So it was.")
+
+
 def test_dropped_while_it_reads_it_is_as_before(model):
     talk = conversation(model)
     spoken(talk.reply("Hello.", SHORT))

@@ -42,6 +42,15 @@ chat_terminal.make_model = slowly
 sys.exit(main(["chat", *sys.argv[1:]]))
 """
 
+# A disk that takes no byte more.
+FULL = """
+import resource, sys
+from rwkvcpp.cli import main
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+sys.exit(main(["chat", *sys.argv[1:]]))
+"""
+
 
 class Terminal:
     """A terminal with the program in it."""
@@ -421,6 +430,25 @@ def test_a_history_that_cannot_be_kept_is_one_sentence(start, environment, tmp_p
     assert terminal.leave() == 0
 
 
+def test_a_full_disk_is_one_sentence(start):
+    terminal = start("--max-tokens", "5", program=FULL)
+    terminal.wait_for_line()
+    for line in ("+reset", "+undo"):
+        terminal.type(line)
+        assert terminal.text.count("is not remembered for next time") == 1
+    assert "File too large" in terminal.type("+save a")
+    assert terminal.leave() == 0
+
+
+def test_a_history_that_is_a_device_is_not_read(start, tmp_path):
+    (tmp_path / "data" / "rwkvcpp").mkdir(parents=True)
+    (tmp_path / "data" / "rwkvcpp" / "chat-history").symlink_to("/dev/zero")
+    terminal = start("--max-tokens", "5")
+    terminal.wait_for("is a device, expected a file.")
+    assert "Chat reset." in terminal.type("+reset")
+    assert terminal.leave() == 0
+
+
 # While the model loads
 
 
@@ -529,14 +557,15 @@ def test_nothing_to_read_is_nothing_to_say():
     assert piped("", "-q").stdout == ""
 
 
-def test_a_closed_input_is_one_sentence():
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&-"])
+def test_a_closed_stream_is_one_sentence(closed):
     done = subprocess.run(
-        ["sh", "-c", f"{sys.executable} -m rwkvcpp chat -q <&-"],
+        ["sh", "-c", f"{sys.executable} -m rwkvcpp chat -q {closed}"],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.strip() == (
-        "rwkvcpp: error: there is no standard input to read messages from"
+        "rwkvcpp: error: standard input or output is closed: there is nobody to chat with"
     )
 
 

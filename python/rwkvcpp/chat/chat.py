@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from rwkvcpp import Model, PrefixCache, RwkvError
-from rwkvcpp.chat.commands import COMMANDS, GEN_TOKENS, nearest
+from rwkvcpp.chat.commands import COMMANDS, nearest
+from rwkvcpp.chat.commands.writing import GEN_TOKENS
 from rwkvcpp.chat.conversation import Conversation, Manner, Opening
 from rwkvcpp.chat.events import Event, Note, Problem, Silent, Speaking, Thought
 from rwkvcpp.chat.habits import Habits, habits_of, missing_punctuation
@@ -182,9 +183,7 @@ class Chat:
     def _obey(self, line: Line) -> Iterator[Event]:
         command = COMMANDS.get(line.command or "")
         if command is None:
-            names = ", ".join(nearest(line.command or ""))
-            hint = self.words("nearest", names=names) if names else ""
-            yield Problem(self.words("unknown", command=line.command, nearest=hint))
+            yield self.unknown(line.command or "")
             return
         argument, options = line.text, dict[str, float]()
         if command.writes:
@@ -209,6 +208,12 @@ class Chat:
         yield from self.ending(self.conversation)
 
     # For commands
+
+    def unknown(self, name: str) -> Problem:
+        """That there is no such command, and which may have been meant."""
+        names = ", ".join(nearest(name))
+        hint = self.words("nearest", names=names) if names else ""
+        return Problem(self.words("unknown", command=name, nearest=hint))
 
     def manner(self, options: dict[str, float] | None = None, **changes: Any) -> Manner:
         """How answers are written now; options are for this one."""
@@ -251,13 +256,15 @@ class Chat:
 
     def ending(self, conversation: Conversation) -> Iterator[Event]:
         """What there is to say about how an answer ended."""
-        ending, turns = conversation.exchanges[-1].ending, conversation.turns
+        ending, is_draft = conversation.exchanges[-1].ending, conversation is self.draft
         if ending == "interrupted":
             yield Note(self.words("stopped"))
-        elif ending == "length" and conversation is self.conversation:
+        elif ending == "length" and not is_draft:
             yield Note(self.words("cut", n=conversation.pace.n_written))
-        elif ending == "end" and not turns.name and conversation is self.conversation:
+        elif ending == "end" and conversation.turns.many_texts and not is_draft:
             yield Note(self.words("ended"))
+        elif ending == "end" and not conversation.turns.name:
+            yield Note(self.words("end"))
 
     def values(self) -> dict[str, Any]:
         """Every setting's value in force."""

@@ -198,8 +198,7 @@ class Conversation:
         """Another answer to the last message, in the place of the one it had."""
         exchange = self.exchanges[-1]
         if exchange.message and exchange.mode != manner.mode:  # its prompt ends in another way
-            self.undo()
-            yield from self.reply(exchange.message, manner)
+            yield from self._ask_again(exchange, manner)
         else:
             self._go_back(exchange.n_asked)
             yield from self._answer(exchange, manner)
@@ -256,10 +255,20 @@ class Conversation:
 
     # How
 
+    def _ask_again(self, exchange: Exchange, manner: Manner) -> Iterator[Event]:
+        before = self._session, list(self.exchanges)
+        self.undo()
+        try:
+            yield from self.reply(exchange.message, manner)
+        finally:
+            if len(self.exchanges) < len(before[1]):  # it was not read
+                self._session, self.exchanges = before
+
     @property
     def _has_ended(self) -> bool:
         """Whether the last text is complete, so that the next message begins another."""
-        return bool(self.exchanges) and self.exchanges[-1].ending == "end" and not self.turns.name
+        is_over = bool(self.exchanges) and self.exchanges[-1].ending == "end"
+        return is_over and self.turns.many_texts
 
     def _new_exchange(self, message: str, mode: str | None) -> Exchange:
         last = self.exchanges[-1] if self.exchanges else None
@@ -291,10 +300,10 @@ class Conversation:
         turn, begun = exchange.turn, time.perf_counter()
         tools, limits = self._tools(manner), self._limits(manner)
         writer = Writer(self._session, *tools, limits, carried=turn.carried)
-        yield Speaking(self.turns.name)
-        if turn.shown:
-            yield Said(turn.shown)
         try:
+            yield Speaking(self.turns.name)
+            if turn.shown:
+                yield Said(turn.shown)
             yield from self.turns.shown(writer.write(), exchange.mode, exchange.before)
         finally:
             exchange.reply, exchange.pending = writer.text, writer.pending

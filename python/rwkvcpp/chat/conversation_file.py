@@ -31,7 +31,7 @@ def metadata_of(conversation: Conversation) -> dict[str, Any]:
         "begin_of_text": opening.begin_of_text,
         "system": opening.system,
         "prompt": None if opening.prompt is None else asdict(opening.prompt),
-        "state": None if opening.state is None else str(opening.state),
+        "state": None if opening.state is None else str(opening.state.absolute()),
         "seed": conversation.seed,
         "n_answers": conversation.n_answers,
         "exchanges": [asdict(exchange) for exchange in conversation.exchanges],

@@ -48,6 +48,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "(cut after {n} tokens; +more goes on, +set max_tokens N allows more)",
         "（到 {n} 个 token 为止；+more 继续，+set max_tokens N 可放宽）",
     ),
+    "end": ("(the end)", "（完）"),
     "ended": ("(the end; the next message begins another text)", "（完；下一条消息开始新的文本）"),
     "unknown": (
         "There is no command {command}.{nearest} +help lists them all; begin with a space to send "

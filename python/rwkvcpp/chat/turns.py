@@ -37,6 +37,8 @@ class Turn:
 class Turns(ABC):
     """The turns of one template."""
 
+    many_texts = False  # whether a text that has ended is followed by another one
+
     def __init__(self, template: Template) -> None:
         self.template = template
 
@@ -100,6 +102,8 @@ class RoleTurns(Turns):
 
 class StoryTurns(Turns):
     """You and the model write one text. A first message that looks like a title is one."""
+
+    many_texts = True
 
     @property
     def stops(self) -> tuple[str, ...]:

@@ -107,6 +107,8 @@ def _sentence(error: Exception) -> str:
 
 def _drop_output_that_cannot_leave() -> None:
     """A full disk keeps what was printed; Python would try again at exit, and exit with 120."""
+    if sys.stdout is None:  # closed before we began
+        return
     try:
         sys.stdout.flush()
     except OSError:

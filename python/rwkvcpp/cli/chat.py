@@ -67,12 +67,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Chat until somebody leaves, or the input ends."""
-    wishes = _wishes(args)
-    if sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty():
+    for stream in (sys.stdin, sys.stdout):
+        if stream is None:
+            raise ValueError("standard input or output is closed: there is nobody to chat with")
+    if sys.stdin.isatty() and sys.stdout.isatty():
         from rwkvcpp.cli.chat_terminal import converse
     else:
         from rwkvcpp.cli.chat_pipe import converse
-    return converse(args, wishes)
+    return converse(args, _wishes(args))
 
 
 def main() -> int:

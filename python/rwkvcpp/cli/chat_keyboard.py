@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,7 +11,7 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
-from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.history import FileHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
 
@@ -26,10 +27,12 @@ class Keyboard:
     Enter sends, Alt-Enter begins another line. EOFError is Ctrl-D, KeyboardInterrupt is Ctrl-C.
     """
 
-    def __init__(self, history: History, words: Callable[[], Words]) -> None:
+    def __init__(self, folder: Path, words: Callable[[], Words]) -> None:
+        """A keyboard that keeps its history in `folder`."""
+        self.history = KeptHistory(folder)
         self._pastes: dict[str, str] = {}  # what stands for a long paste -> the paste
         self._session: PromptSession[str] = PromptSession(
-            history=history,
+            history=self.history,
             multiline=True,
             key_bindings=self._keys(),
             completer=CommandCompleter(words),
@@ -40,7 +43,11 @@ class Keyboard:
 
     def read(self, prompt: str, status: Callable[[], str], *, refresh: float = 0.0) -> str:
         """A line; `status` says what stands at the right of it, again every `refresh` seconds."""
-        text = self._session.prompt(prompt, rprompt=status, refresh_interval=refresh)
+        text = self._session.prompt(
+            prompt,
+            rprompt=lambda: "" if self._session.app.is_done else status(),
+            refresh_interval=refresh,
+        )
         for shown, paste in self._pastes.items():
             text = text.replace(shown, paste)
         return as_typed(text)
@@ -102,27 +109,44 @@ class CommandCompleter(Completer):
                 yield Completion(command.name, start_position=-len(typed), display_meta=meaning)
 
 
-class SafeHistory(FileHistory):
-    """A history file that a full disk, or bytes that are no text, cannot make a chat stumble on."""
+class KeptHistory(FileHistory):
+    """What was typed, in a file of the user's. Where it cannot be written, the chat goes on."""
+
+    def __init__(self, folder: Path) -> None:
+        """The history in a folder, which is made."""
+        super().__init__(str(folder / HISTORY))
+        self._trouble = self._told = ""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / HISTORY
+            os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))
+            if not path.is_file():
+                raise OSError(errno.EINVAL, "is a device, expected a file")
+        except OSError as error:
+            self._trouble = self._reason(error)
+
+    def trouble(self) -> str:
+        """Why what is typed is not kept, once for each reason; "" when there is nothing new."""
+        new = self._trouble if self._trouble != self._told else ""
+        self._told = self._trouble
+        return new
+
+    def load_history_strings(self) -> Iterable[str]:
+        if self._trouble:
+            return
+        try:
+            yield from super().load_history_strings()
+        except OSError as error:
+            self._trouble = self._reason(error)
 
     def store_string(self, string: str) -> None:
         try:
             super().store_string(string.encode("utf-8", "replace").decode("utf-8"))
-        except OSError:
-            self.is_lost = True
+        except OSError as error:
+            self._trouble = self._reason(error)
 
-    is_lost = False  # what was typed could not be written
-
-
-def open_history(folder: Path) -> tuple[History, str]:
-    """The history in a folder, which is made; else one for now, and the reason."""
-    path = folder / HISTORY
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))
-    except OSError as error:
-        return InMemoryHistory(), f"{path}: {error.strerror}"
-    return SafeHistory(str(path)), ""
+    def _reason(self, error: OSError) -> str:
+        return f"{self.filename!s}: {error.strerror}"
 
 
 def as_typed(text: str) -> str:

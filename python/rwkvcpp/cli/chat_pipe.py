@@ -13,8 +13,6 @@ from rwkvcpp.cli.model_options import load_model
 
 def converse(args: argparse.Namespace, wishes: Wishes) -> int:
     """Answer every line of standard input."""
-    if sys.stdin is None:
-        raise ValueError("there is no standard input to read messages from")
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")
     chat = Chat(load_model(args), wishes)

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from types import FrameType
 
 from rwkvcpp.chat import Chat, Event, Leave, Note, Silent, Wishes, Words, users_folder
-from rwkvcpp.cli.chat_keyboard import Keyboard, open_history
+from rwkvcpp.cli.chat_keyboard import Keyboard
 from rwkvcpp.cli.chat_loading import Loading, Progress
 from rwkvcpp.cli.chat_screen import Screen
 from rwkvcpp.cli.model_options import make_model
@@ -30,10 +30,7 @@ class Terminal:
     def __init__(self, args: argparse.Namespace, wishes: Wishes) -> None:
         self._words = Words(wishes.language)
         self._screen = Screen(lambda: self._words)
-        history, problem = open_history(users_folder())
-        self._keyboard = Keyboard(history, lambda: self._words)
-        if problem:
-            self._screen.show(Note(self._words("no history", reason=problem)))
+        self._keyboard = Keyboard(users_folder(), lambda: self._words)
         self._is_bundled = args.model is None
         self._welcoming, self._is_welcome = threading.Lock(), False
 
@@ -66,6 +63,8 @@ class Terminal:
 
     def _read(self) -> str:
         """What somebody types; how far the model is stands at the right until it is there."""
+        if trouble := self._keyboard.history.trouble():
+            self._screen.show(Note(self._words("no history", reason=trouble)))
         refresh = 0.0 if self._loading.is_over else TICK
         return self._keyboard.read(self._prompt(), self._status, refresh=refresh)
 
