@@ -231,6 +231,12 @@ def test_the_last_message_of_a_foreign_template_may_stay_open(chatml):
         shouting.render(messages, add_generation_prompt=False)
 
 
+def test_a_foreign_template_is_told_of_tools():
+    template = jinja_template("{{ tools[0].name if tools is defined }}", where="model.gguf")
+    assert template.render([], tools=[{"name": "now"}]) == "now"
+    assert template.render([]) == ""
+
+
 def test_a_template_that_hides_replies_says_so():
     template = jinja_template("{{ messages | length }}", where="model.gguf")
     with pytest.raises(UnsupportedError, match=r"model\.gguf: its chat template does not show"):
