@@ -50,20 +50,21 @@ void check_importances(const FloatArray& importances, std::size_t n_inputs) {
 }
 
 void quantize_rows(const Format& f, const float* weights, std::size_t n_rows, std::size_t n_inputs,
-                   const float* importances, char* out) {
+                   const float* importances, bool closest, char* out) {
   const std::size_t n_blocks = n_inputs / f.block_inputs;
-  if (importances == nullptr || f.quantize_weighted == nullptr) {
+  const auto by_rows =
+      closest && f.quantize_closest != nullptr ? f.quantize_closest : f.quantize_weighted;
+  if (importances == nullptr || by_rows == nullptr) {
     f.quantize(weights, n_rows * n_blocks, out);
     return;
   }
   for (std::size_t r = 0; r < n_rows; ++r) {
-    f.quantize_weighted(weights + r * n_inputs, n_blocks, importances,
-                        out + r * f.row_bytes(n_inputs));
+    by_rows(weights + r * n_inputs, n_blocks, importances, out + r * f.row_bytes(n_inputs));
   }
 }
 
 py::bytes quantize(const std::string& name, const FloatArray& weights,
-                   const std::optional<FloatArray>& importances) {
+                   const std::optional<FloatArray>& importances, bool closest) {
   const Format& f = named_format(name);
   if (weights.ndim() != 2) {
     throw std::invalid_argument("weights have " + std::to_string(weights.ndim()) +
@@ -77,7 +78,7 @@ py::bytes quantize(const std::string& name, const FloatArray& weights,
   std::string blocks(n_rows * f.row_bytes(n_inputs), '\0');
   {
     const py::gil_scoped_release nogil;
-    quantize_rows(f, weights.data(), n_rows, n_inputs, importance, blocks.data());
+    quantize_rows(f, weights.data(), n_rows, n_inputs, importance, closest, blocks.data());
   }
   return blocks;
 }
@@ -117,9 +118,10 @@ void bind_formats(py::module_& m) {
   m.def("weight_formats", &weight_formats,
         "name, gguf_id, ggmf_code, block_inputs, block_bytes, tile_bytes, is_float for each.");
   m.def("quantize", &quantize, py::arg("name"), py::arg("weights"),
-        py::arg("importances") = py::none(),
+        py::arg("importances") = py::none(), py::arg("closest") = false,
         "Rows of float32 [rows, inputs] to the format's blocks, ggml's reference rounding; with "
-        "importances [inputs], its rounding with an importance matrix.");
+        "importances [inputs], its rounding with an importance matrix; with closest, too, the "
+        "least squares of errors that importances alone weigh.");
   m.def("dequantize", &dequantize, py::arg("name"), py::arg("blocks"), py::arg("n_inputs"),
         "Blocks to float32 [rows, n_inputs].");
   m.def("gguf_tensor_name", &gguf_name, py::arg("architecture"), py::arg("name"),

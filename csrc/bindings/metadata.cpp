@@ -47,9 +47,9 @@ py::dict metadata_summary(const ModelFile& file) {
   return summary;
 }
 
-py::list tensor_list(const ModelFile& file) {
+py::list tensor_list(const std::vector<TensorInfo>& found) {
   py::list tensors;
-  for (const TensorInfo& tensor : file.tensors) {
+  for (const TensorInfo& tensor : found) {
     py::dict row;
     row["name"] = metadata_text(tensor.name);
     row["type"] = std::string(format(tensor.type).name);
@@ -66,8 +66,8 @@ py::object metadata_value(const MetadataValue& value) {
   return std::visit([](const auto& v) { return python_value(v); }, value);
 }
 
-py::dict file_info(const std::shared_ptr<ModelFile>& file) {
-  const ModelInfo info = model_info(file);
+py::dict file_info(const std::shared_ptr<ModelFile>& file, const TypeMap& types) {
+  const ModelInfo info = model_info(file, types);
   const Config& config = info.config;
   py::dict result;
   result["path"] = path_text(info.file->path);
@@ -83,7 +83,7 @@ py::dict file_info(const std::shared_ptr<ModelFile>& file) {
   result["file_bytes"] = info.file->file_bytes;
   result["weight_bytes"] = info.packed_bytes;
   result["state_bytes"] = info.state_bytes;
-  result["tensors"] = tensor_list(*info.file);
+  result["tensors"] = tensor_list(info.tensors);
   result["metadata"] = metadata_summary(*info.file);
   return result;
 }

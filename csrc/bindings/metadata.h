@@ -6,12 +6,14 @@
 #include <memory>
 
 #include "io/model_file.h"
+#include "model/weight_binder.h"
 
 namespace rwkvcpp {
 
 pybind11::object metadata_value(const MetadataValue& value);
 
 /// The dictionary that _core.pyi describes.
-pybind11::dict file_info(const std::shared_ptr<ModelFile>& file);
+/// types: of what is quantized while it loads.
+pybind11::dict file_info(const std::shared_ptr<ModelFile>& file, const TypeMap& types);
 
 }  // namespace rwkvcpp

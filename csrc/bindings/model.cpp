@@ -144,8 +144,13 @@ py::object metadata(const Model& model, const std::string& key) {
 }  // namespace
 
 void bind_model(py::module_& m) {
-  m.def("file_info", &file_info, py::arg("file"),
-        "What a model file holds, without loading its weights.");
+  m.def(
+      "file_info",
+      [](const std::shared_ptr<ModelFile>& file, const std::map<std::string, std::string>& types) {
+        return file_info(file, type_map(types));
+      },
+      py::arg("file"), py::arg("types") = std::map<std::string, std::string>{},
+      "What a model file holds, without loading its weights; with types, as it would load.");
   py::class_<Model>(m, "Model", "The weights of a file, ready to turn tokens into logits.")
       .def(py::init(&load), py::arg("file"), py::kw_only(),
            py::arg("types") = std::map<std::string, std::string>{}, py::arg("threads") = 0,

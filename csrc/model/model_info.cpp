@@ -28,15 +28,27 @@ std::uint64_t packed_bytes(const TensorInfo& tensor) {
   return n_tiles * (tensor.shape[1] / format.block_inputs) * format.tile_bytes;
 }
 
+std::vector<TensorInfo> loaded_tensors(const ModelFile& file, const TypeMap& types) {
+  std::vector<TensorInfo> tensors = file.tensors;
+  for (TensorInfo& tensor : tensors) {
+    const auto found = types.find(tensor.name);
+    if (found == types.end()) continue;
+    tensor.type = found->second;
+    tensor.n_bytes = tensor.shape[0] * format(tensor.type).row_bytes(tensor.shape[1]);
+  }
+  return tensors;
+}
+
 }  // namespace
 
-ModelInfo model_info(std::shared_ptr<const ModelFile> file) {
+ModelInfo model_info(std::shared_ptr<const ModelFile> file, const TypeMap& types) {
   ModelInfo info;
   info.file = std::move(file);
+  info.tensors = loaded_tensors(*info.file, types);
   const Version& version = detect_version(*info.file);
   info.config = read_config(*info.file, version);
   info.state_bytes = version.state_layout(info.config).n_floats * sizeof(float);
-  for (const TensorInfo& tensor : info.file->tensors) {
+  for (const TensorInfo& tensor : info.tensors) {
     if (is_packed(tensor, version)) info.packed_bytes += packed_bytes(tensor);
   }
   return info;

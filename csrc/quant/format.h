@@ -70,6 +70,10 @@ struct Format {
   /// Interleaves 16 rows (nullptr: a row of zeros past the matrix's end).
   void (*pack)(const void* const* rows, std::size_t n_blocks, void* tiles);
   ColumnFormat columns;
+  /// Not ggml's: the least squares of errors, counted by importances alone, with more scales tried;
+  /// nullptr where this is quantize_weighted, or nothing.
+  void (*quantize_closest)(const float* row, std::size_t n_blocks, const float* importances,
+                           void* blocks);
 
   std::size_t row_bytes(std::size_t n_inputs) const noexcept {
     return n_inputs / block_inputs * block_bytes;

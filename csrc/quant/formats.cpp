@@ -75,6 +75,25 @@ constexpr QuantizeWeighted weighted_quantizer() {
 }
 
 template <class F>
+void quantize_closest(const float* row, std::size_t n_blocks, const float* importances,
+                      void* blocks) {
+  for (std::size_t i = 0; i < n_blocks; ++i) {
+    typename F::Block block;
+    F::quantize_closest(row + i * F::kInputs, importances + i * F::kInputs, block);
+    std::memcpy(static_cast<std::uint8_t*>(blocks) + i * sizeof block, &block, sizeof block);
+  }
+}
+
+template <class F>
+constexpr decltype(Format::quantize_closest) closest_quantizer() {
+  if constexpr (requires { &F::quantize_closest; }) {
+    return quantize_closest<F>;
+  } else {
+    return nullptr;
+  }
+}
+
+template <class F>
 void pack(const void* const* rows, std::size_t n_blocks, void* tiles) {
   for (std::size_t i = 0; i < n_blocks; ++i) {
     typename F::Block column[kTileRows];
@@ -154,7 +173,8 @@ constexpr Format describe(std::string_view name, int gguf_id, int ggmf_code) {
           quantize<F>,
           weighted_quantizer<F>(),
           pack<F>,
-          column_format<F>()};
+          column_format<F>(),
+          closest_quantizer<F>()};
 }
 
 constexpr Format kFormats[] = {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "quant/closest_fit.h"
 #include "quant/fit.h"
 #include "quant/half.h"
 #include "quant/nibble_tile.h"
@@ -43,12 +44,11 @@ struct Q4_0 : NibbleCodes</*minimum=*/false, /*fifth_bit=*/false, /*offset=*/8> 
                                 Block& b) noexcept {
     float w[kBlock];
     fit::weigh(in, importances, mean_square, kBlock, w);
-    const auto fitted = fit::fit_symmetric<kBlock>(in, w, 8);
-    b.scale = fp32_to_fp16(fitted.scale);
-    for (std::size_t i = 0; i < kBlock / 2; ++i) {
-      b.nibbles[i] = static_cast<std::uint8_t>((fitted.codes[i] + 8) |
-                                               (fitted.codes[i + kBlock / 2] + 8) << 4);
-    }
+    put(fit::fit_symmetric<kBlock>(in, w, 8), b);
+  }
+
+  static void quantize_closest(const float* in, const float* importances, Block& b) noexcept {
+    put(fit::closest_symmetric<kBlock>(in, importances, 8), b);
   }
 
   static void pack(const Block (&rows)[kTileRows], Tile& tile) noexcept {
@@ -58,6 +58,15 @@ struct Q4_0 : NibbleCodes</*minimum=*/false, /*fifth_bit=*/false, /*offset=*/8> 
       nibbles[r] = rows[r].nibbles;
     }
     interleave_words(nibbles, tile.nibbles);
+  }
+
+ private:
+  static void put(const fit::Symmetric<kBlock>& fitted, Block& b) noexcept {
+    b.scale = fp32_to_fp16(fitted.scale);
+    for (std::size_t i = 0; i < kBlock / 2; ++i) {
+      b.nibbles[i] = static_cast<std::uint8_t>((fitted.codes[i] + 8) |
+                                               (fitted.codes[i + kBlock / 2] + 8) << 4);
+    }
   }
 };
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "quant/closest_fit.h"
 #include "quant/fit.h"
 #include "quant/half.h"
 #include "quant/nibble_tile.h"
@@ -48,11 +49,12 @@ struct Q4_1 : NibbleCodes</*minimum=*/true, /*fifth_bit=*/false, /*offset=*/0> {
     float w[kBlock];
     fit::weigh(in, importances, mean_square, kBlock, w);
     const auto fitted = fit::fit_affine<kBlock>(in, w, kMaxCode, fit::kWeightedSearch);
-    b.scale = fp32_to_fp16(fitted.scale);
-    b.minimum = fp32_to_fp16(-fitted.minimum);
-    for (std::size_t i = 0; i < kBlock / 2; ++i) {
-      b.nibbles[i] = static_cast<std::uint8_t>(fitted.codes[i] | fitted.codes[i + kBlock / 2] << 4);
-    }
+    put(fitted.scale, -fitted.minimum, fitted.codes, b);
+  }
+
+  static void quantize_closest(const float* in, const float* importances, Block& b) noexcept {
+    const auto fitted = fit::closest_with_minimum<kBlock>(in, importances, kMaxCode);
+    put(fitted.scale, fitted.minimum, fitted.codes, b);
   }
 
   static void pack(const Block (&rows)[kTileRows], Tile& tile) noexcept {
@@ -63,6 +65,16 @@ struct Q4_1 : NibbleCodes</*minimum=*/true, /*fifth_bit=*/false, /*offset=*/0> {
       nibbles[r] = rows[r].nibbles;
     }
     interleave_words(nibbles, tile.nibbles);
+  }
+
+ private:
+  static void put(float scale, float minimum, const std::uint8_t (&codes)[kBlock],
+                  Block& b) noexcept {
+    b.scale = fp32_to_fp16(scale);
+    b.minimum = fp32_to_fp16(minimum);
+    for (std::size_t i = 0; i < kBlock / 2; ++i) {
+      b.nibbles[i] = static_cast<std::uint8_t>(codes[i] | codes[i + kBlock / 2] << 4);
+    }
   }
 };
 

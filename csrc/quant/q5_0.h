@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "quant/closest_fit.h"
 #include "quant/fit.h"
 #include "quant/five_bits.h"
 #include "quant/half.h"
@@ -39,9 +40,11 @@ struct Q5_0 : NibbleCodes</*minimum=*/false, /*fifth_bit=*/true, /*offset=*/16> 
                                 Block& b) noexcept {
     float w[kBlock];
     fit::weigh(in, importances, mean_square, kBlock, w);
-    const auto fitted = fit::fit_symmetric<kBlock>(in, w, 16);
-    b.scale = fp32_to_fp16(fitted.scale);
-    b.codes.fill([&](std::size_t i) { return fitted.codes[i] + 16; });
+    put(fit::fit_symmetric<kBlock>(in, w, 16), b);
+  }
+
+  static void quantize_closest(const float* in, const float* importances, Block& b) noexcept {
+    put(fit::closest_symmetric<kBlock>(in, importances, 16), b);
   }
 
   static void pack(const Block (&rows)[kTileRows], Tile& tile) noexcept {
@@ -54,6 +57,12 @@ struct Q5_0 : NibbleCodes</*minimum=*/false, /*fifth_bit=*/true, /*offset=*/16> 
     }
     interleave_words(nibbles, tile.nibbles);
     pack_fifth_bits(high, tile.fifth_bits.plane);
+  }
+
+ private:
+  static void put(const fit::Symmetric<kBlock>& fitted, Block& b) noexcept {
+    b.scale = fp32_to_fp16(fitted.scale);
+    b.codes.fill([&](std::size_t i) { return fitted.codes[i] + 16; });
   }
 };
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "quant/closest_fit.h"
 #include "quant/fit.h"
 #include "quant/five_bits.h"
 #include "quant/half.h"
@@ -44,9 +45,12 @@ struct Q5_1 : NibbleCodes</*minimum=*/true, /*fifth_bit=*/true, /*offset=*/0> {
     float w[kBlock];
     fit::weigh(in, importances, mean_square, kBlock, w);
     const auto fitted = fit::fit_affine<kBlock>(in, w, kMaxCode, fit::kWeightedSearch);
-    b.scale = fp32_to_fp16(fitted.scale);
-    b.minimum = fp32_to_fp16(-fitted.minimum);
-    b.codes.fill([&](std::size_t i) { return fitted.codes[i]; });
+    put(fitted.scale, -fitted.minimum, fitted.codes, b);
+  }
+
+  static void quantize_closest(const float* in, const float* importances, Block& b) noexcept {
+    const auto fitted = fit::closest_with_minimum<kBlock>(in, importances, kMaxCode);
+    put(fitted.scale, fitted.minimum, fitted.codes, b);
   }
 
   static void pack(const Block (&rows)[kTileRows], Tile& tile) noexcept {
@@ -60,6 +64,14 @@ struct Q5_1 : NibbleCodes</*minimum=*/true, /*fifth_bit=*/true, /*offset=*/0> {
     }
     interleave_words(nibbles, tile.nibbles);
     pack_fifth_bits(high, tile.fifth_bits.plane);
+  }
+
+ private:
+  static void put(float scale, float minimum, const std::uint8_t (&codes)[kBlock],
+                  Block& b) noexcept {
+    b.scale = fp32_to_fp16(scale);
+    b.minimum = fp32_to_fp16(minimum);
+    b.codes.fill([&](std::size_t i) { return codes[i]; });
   }
 };
 

@@ -70,7 +70,7 @@ class ModelFile:
     def read(self, name: str, begin: int, n: int) -> bytes:
         """The stored bytes of n entries of a tensor's first dimension."""
 
-def file_info(file: ModelFile) -> dict[str, Any]:
+def file_info(file: ModelFile, types: dict[str, str] = ...) -> dict[str, Any]:
     """What `rwkvcpp info` prints, without loading weights.
 
     Keys: path, container, architecture, version ("7"), n_vocab, n_embd, n_layer, n_ffn, head_size,
@@ -235,10 +235,14 @@ def weight_formats() -> list[dict[str, Any]]:
     """name, gguf_id, ggmf_code, block_inputs, block_bytes, tile_bytes, is_float for each."""
 
 def quantize(
-    name: str, weights: NDArray[np.float32], importances: NDArray[np.float32] | None = None
+    name: str,
+    weights: NDArray[np.float32],
+    importances: NDArray[np.float32] | None = None,
+    closest: bool = False,
 ) -> bytes:
     """Rows of float32 [rows, inputs] to the format's blocks, ggml's reference rounding; with
-    importances [inputs], its rounding with an importance matrix.
+    importances [inputs], its rounding with an importance matrix; with closest, too, the least
+    squares of errors that importances alone weigh.
     """
 
 def dequantize(name: str, blocks: bytes, n_inputs: int) -> NDArray[np.float32]:

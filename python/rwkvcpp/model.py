@@ -385,15 +385,22 @@ class Model:
         )
 
 
-def model_info(path: PathArgument | None = None) -> dict[str, Any]:
+def model_info(
+    path: PathArgument | None = None,
+    *,
+    type: TypeArgument = None,
+    lora: Sequence[tuple[PathArgument, float | None]] = (),
+) -> dict[str, Any]:
     """What a model file says about itself, without loading its weights.
+
+    With `type` and `lora`, as Model() takes them: what it would be once it is loaded.
 
     Keys: path, container, architecture, version, n_vocab, n_embd, n_layer, n_ffn, head_size,
     n_head, file_bytes, weight_bytes, state_bytes, tensors (name, type, shape and bytes of each),
     metadata (long arrays as their length) and tokenizer_file (in a folder, or None).
     """
-    opened = open_model(bundled_model() if path is None else path)
-    facts = _core.file_info(opened.file)
+    opened = open_model(bundled_model() if path is None else path, type=type, lora=lora)
+    facts = _core.file_info(opened.file, dict(opened.types))
     beside = vocabulary_beside(opened.tokenizer_hint, facts["n_vocab"])
     return facts | {"tokenizer_file": None if beside is None else str(beside)}
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import rwkvcpp
+from rwkvcpp.checkpoints.checkpoint import open_checkpoint
 from rwkvcpp.checkpoints.tensor import decode, encode
 from rwkvcpp.cli import main
 from rwkvcpp.cli.model_options import lora_argument
+from rwkvcpp.convert import convert
+from rwkvcpp.quantization import quantize
+from rwkvcpp.quantization.damage import Part
 from tests.python.test_checkpoints import CASES, SIZES, Write, case_id, logits_of, rounded
 from tests.reference import hf_layouts
 from tests.reference.layouts import Tensor
@@ -262,6 +268,52 @@ def test_file_and_alpha_share_an_argument(argument: str, expected: object) -> No
     assert lora_argument(argument) == expected
 
 
+def test_quantizing_merges_in_float32(base_file: Path, tmp_path: Path) -> None:
+    """The same blocks as of the merged floats in a file of their own."""
+    lora = [(adapter(tmp_path), ALPHA)]
+    done = quantize(base_file, tmp_path / "a.gguf", "q8_0", reference=True, lora=lora)
+    merged = convert(base_file, tmp_path / "b.gguf", type="f32", lora=lora).path
+    apart = quantize(merged, tmp_path / "c.gguf", "q8_0", reference=True)
+    plain = quantize(base_file, tmp_path / "d.gguf", "q8_0", reference=True)
+    ours, expected, without = (open_checkpoint(each.path).tensors for each in (done, apart, plain))
+    differing = 0
+    for name in done.types:
+        assert np.array_equal(ours[name].read(), expected[name].read()), name
+        differing += not np.array_equal(ours[name].read(), without[name].read())
+    assert differing > 0
+
+
+def test_damage_is_measured_on_the_merged_model(base_file: Path, tmp_path: Path) -> None:
+    seen: list[object] = []
+    lora = [(adapter(tmp_path), ALPHA)]
+
+    def measured(
+        load: Callable[..., rwkvcpp.Model], found: Sequence[Part], *_: object, **__: object
+    ):
+        model, own = load(activations="float32"), rwkvcpp.Model(base_file, lora=lora)
+        tokens = [1, 2, 3]
+        logits = (m.forward(tokens, m.initial_state()) for m in (model, own))
+        seen.append(np.array_equal(*logits))
+        return dict.fromkeys((part.name for part in found), 1.0)
+
+    module = importlib.import_module("rwkvcpp.quantization.quantize")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "measure_damage", measured)
+        quantize(base_file, tmp_path / "a.gguf", "q8_0", lora=lora)
+    assert seen == [True]
+
+
+def test_info_tells_of_the_model_as_it_would_load(base_file: Path, tmp_path: Path) -> None:
+    lora = [(adapter(tmp_path), ALPHA)]
+    for options in ({}, {"type": "q8_0"}, {"lora": lora}, {"type": "q4_0", "lora": lora}):
+        info = rwkvcpp.model_info(base_file, **options)
+        assert info["weight_bytes"] == rwkvcpp.Model(base_file, **options).weight_bytes
+    types = {t["name"]: t["type"] for t in rwkvcpp.model_info(base_file, type="q8_0")["tensors"]}
+    assert types["blocks.0.att.key.weight"] == "Q8_0"
+    with pytest.raises(ValueError, match="expected one of"):
+        rwkvcpp.model_info(base_file, type="q9")
+
+
 def test_commands_take_loras_and_types(
     base_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -273,3 +325,11 @@ def test_commands_take_loras_and_types(
     assert main([*common, "-p", "A@", "--lora", f"{path}:{ALPHA}", "--type", "q8_0"]) == 0
     assert main([*common, "-p", "A@", "--lora", str(path)]) == 2
     assert "its rank is 8" in capsys.readouterr().err
+    loaded = ["--lora", f"{path}:{ALPHA}", "--type", "q8_0"]
+    assert main(["info", str(base_file), "--json", *loaded]) == 0
+    weights = json.loads(capsys.readouterr().out)["weights"]
+    assert "Q8_0" in {row["type"] for row in weights}
+    out = str(tmp_path / "out.gguf")
+    options = ["--no-measure", "--report", "--lora", f"{path}:{ALPHA}"]
+    assert main(["quantize", str(base_file), out, "q8_0", *options]) == 0
+    assert "att.key" in capsys.readouterr().out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lzma
 import re
+from functools import partial
 from pathlib import Path
 
 import gguf
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import rwkvcpp
+from rwkvcpp import _core
 from rwkvcpp.checkpoints.checkpoint import open_checkpoint
 from rwkvcpp.cli import main
 from rwkvcpp.convert import convert
@@ -25,10 +27,14 @@ from rwkvcpp.quantization.budget import Choice, choose
 from rwkvcpp.quantization.candidates import LEGACY
 from rwkvcpp.quantization.choosing import choose_types, to_choose
 from rwkvcpp.quantization.damage import measure, own_text, parts
+from rwkvcpp.quantization.embedding import moving
+from rwkvcpp.quantization.error import relative_error, sampled_rows
 from rwkvcpp.quantization.matrices import matrices
 from rwkvcpp.quantization.report import report_classes
+from rwkvcpp.quantization.rounding import Roundings
 from tests.data import quantized_digests
 from tests.reference.checkpoints import Checkpoint
+from tests.reference.compare import worst_per_rms
 from tests.reference.writers import write_bin
 
 DIGESTS = quantized_digests.load()
@@ -160,7 +166,7 @@ def test_damage_is_measured_part_by_part(tmp_path):
     open_types = to_choose(list(matrices(open_checkpoint(model))), {})
     measured, seen = parts(open_types), []
     found = measure(
-        model,
+        partial(rwkvcpp.Model, model),
         measured,
         lambda m: "Q8_0" if m.is_low_rank else "Q4_0",
         list(range(1, 300)),
@@ -270,6 +276,57 @@ def test_choices_that_cost_more_and_help_less_are_never_taken():
 def test_a_budget_that_holds_nothing_is_refused():
     with pytest.raises(RwkvError, match="need 4 bytes more"):
         choose({"a": [Choice("small", 10, 1.0)]}, 6)
+
+
+# ---- how rows are rounded --------------------------------------------------------------------
+
+
+def squares(matrix, roundings, type_name):
+    weights = sampled_rows(matrix.tensor)
+    rounding, moves = roundings.of(matrix), matrix.is_embedding
+    return relative_error(weights, type_name, rounding, None, up_to_means=moves)
+
+
+@pytest.mark.parametrize("type_name", ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K"])
+def test_our_rounding_leaves_less_error_than_ggmls(type_name, tmp_path):
+    found = list(matrices(open_checkpoint(made_model(tmp_path))))
+    for matrix in (m for m in found if m.is_quantized):
+        ours = squares(matrix, Roundings(None, search=True), type_name)
+        assert ours < squares(matrix, Roundings(None, search=False), type_name)
+
+
+def test_rows_of_the_embedding_are_stored_where_they_round_best():
+    rng = np.random.default_rng(3)
+    rows = rng.standard_normal((40, 256)).astype(np.float32) + np.float32(0.7)
+
+    def plain(name: str, weights: np.ndarray) -> bytes:
+        return _core.quantize(name, weights, np.ones(256, np.float32), closest=True)
+
+    def left(blocks: bytes) -> np.ndarray:
+        off = _core.dequantize("Q4_0", blocks, 256) - rows
+        return np.square(off - off.mean(axis=1, keepdims=True)).sum(axis=1)
+
+    there, moved = left(plain("Q4_0", rows)), left(moving(plain)("Q4_0", rows))
+    assert (moved <= left(plain("Q4_0", rows - rows.mean(axis=1, keepdims=True))) * 1.0001).all()
+    assert moved.sum() < 0.9 * there.sum()
+    assert moving(plain)("Q4_1", rows) == plain("Q4_1", rows)
+
+
+def test_a_moved_embedding_changes_no_prediction(shared, tmp_path):
+    """Stored in F32 with other means of rows, the model says the same, but for rounding."""
+    source = shared / "demo" / "rwkv7-stories-f16.gguf"
+    model = convert(source, tmp_path / "moved.gguf", type="f32").path
+    tokens = [0, 17, 300, 4000, 99]
+    before = rwkvcpp.Model(model)
+    logits = before.forward(tokens, before.initial_state(), all_logits=True)
+    reader = gguf.GGUFReader(model, "r+")
+    embedding = next(t for t in reader.tensors if t.name == "token_embd.weight")
+    embedding.data[:] += np.linspace(-0.2, 0.2, len(embedding.data), dtype=np.float32)[:, None]
+    reader.data.flush()
+    after = rwkvcpp.Model(model)
+    moved = after.forward(tokens, after.initial_state(), all_logits=True)
+    assert not np.array_equal(moved, logits)
+    assert worst_per_rms(moved, logits) < 1e-4
 
 
 # ---- what is refused, and what is left behind ------------------------------------------------

@@ -277,7 +277,7 @@ def _with_low_rank_transposed(tensors: Tensors) -> Tensors:
 
 # ---- GGUF and rwkv.cpp ---------------------------------------------------------------------------
 
-_UNUSED_7 = ("blocks.0.att.v0", "blocks.0.att.v1", "blocks.0.att.v2")  # GGUF: copies of a0, a1, a2
+UNUSED_7 = ("blocks.0.att.v0", "blocks.0.att.v1", "blocks.0.att.v2")  # GGUF: copies of a0, a1, a2
 _SLICE_6 = re.compile(r"(blocks\.\d+\.att\.time_maa_w2)\.[wkvrg]")
 _RESCALED = re.compile(r"blocks\.(\d+)\.(?:att\.output|ffn\.value)\.weight")
 
@@ -294,7 +294,7 @@ def _from_native(container: Container) -> Tensors:
             tensors[name] = transposed(name, tensor)
         else:
             tensors[name] = tensor
-    for name in _UNUSED_7:
+    for name in UNUSED_7:
         tensors.pop(name, None)
     _split_heads(container, tensors)
     _undo_rescaling(container, tensors)

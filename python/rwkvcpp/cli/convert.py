@@ -20,43 +20,25 @@ examples:
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 
-from rwkvcpp.cli.model_options import lora_argument
+from rwkvcpp.cli.file_options import add_file_options, add_files, draws_bars, tell
+from rwkvcpp.cli.model_options import add_lora_option
 from rwkvcpp.cli.progress import byte_progress
 
 TYPES = ("f32", "f16", "bf16", "q8_0")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", type=Path, metavar="IN", help="a model file, or an HF folder")
-    parser.add_argument("target", type=Path, metavar="OUT", help="the file to write")
+    add_files(parser, target="the file to write")
     parser.add_argument("--type", choices=TYPES, help="of the matrices (the type that each has)")
-    parser.add_argument(
-        "--lora",
-        type=lora_argument,
-        action="append",
-        default=[],
-        metavar="FILE:ALPHA",
-        help="merge a LoRA; may be given several times",
-    )
-    parser.add_argument(
-        "--tokenizer",
-        type=Path,
-        metavar="FILE",
-        help="vocabulary to embed: rwkv_vocab_v20230424.txt or 20B_tokenizer.json (its own)",
-    )
-    parser.add_argument(
-        "-q", "--quiet", action="store_true", help="nothing on standard error but errors"
-    )
+    add_lora_option(parser)
+    add_file_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from rwkvcpp.convert import convert  # brings the gguf package, which no other command needs
 
-    shown = sys.stderr.isatty() and not args.quiet
-    with byte_progress("converting", shown=shown) as progress:
+    with byte_progress("converting", shown=draws_bars(args)) as progress:
         done = convert(
             args.source,
             args.target,
@@ -65,8 +47,5 @@ def run(args: argparse.Namespace) -> int:
             tokenizer=args.tokenizer,
             progress=progress,
         )
-    if not args.quiet:
-        for note in done.notes:
-            print(f"rwkvcpp: {note}", file=sys.stderr)
-        print(f"{done.path}: {done.n_bytes:,} bytes", file=sys.stderr)
+    tell(args, done.path, done.n_bytes, done.notes)
     return 0

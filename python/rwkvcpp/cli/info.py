@@ -1,12 +1,14 @@
 """Show what a model file holds, and the memory that it will need; or what a saved state is.
 
 With --text the model also reads a text, token by token, and tells what share of the inputs of each
-layer's ffn.value were zero: what meets them need not be read.
+layer's ffn.value were zero: what meets them need not be read. --type and --lora tell of the model
+as it would be loaded with them.
 
 examples:
   rwkvcpp info model.gguf
   rwkvcpp info model.gguf --json
   rwkvcpp info model.gguf --text story.txt
+  rwkvcpp info model.pth --type q5_1    the memory that it would need
   rwkvcpp info story.state              a saved state or session
   rwkvcpp info                          the bundled model
 """
@@ -22,7 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import rwkvcpp
-from rwkvcpp.cli.model_options import announce_bundled_model
+from rwkvcpp.cli.model_options import (
+    add_lora_option,
+    add_type_option,
+    announce_bundled_model,
+)
 from rwkvcpp.cli.state_report import state_facts, state_lines
 from rwkvcpp.cli.text_zeros import zeros_in_text
 from rwkvcpp.cli.zeros_report import zeros_lines
@@ -58,6 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tokenizer", type=Path, metavar="FILE", help="vocabulary for --text (the model's own)"
     )
+    add_type_option(parser)
+    add_lora_option(parser)
     parser.add_argument("--json", action="store_true", help="one flat JSON object, for programs")
 
 
@@ -65,9 +73,10 @@ def run(args: argparse.Namespace) -> int:
     if args.model is not None and is_state_file(args.model):
         return _show_state(args)
     announce_bundled_model(args.model, option="rwkvcpp info ")
-    facts = describe(rwkvcpp.model_info(args.model))
+    facts = describe(rwkvcpp.model_info(args.model, type=args.type, lora=args.lora))
     if args.text is not None:
-        facts["zeros"] = zeros_in_text(args.model, args.text, args.tokenizer)
+        model = rwkvcpp.Model(args.model, type=args.type, lora=args.lora, tokenizer=args.tokenizer)
+        facts["zeros"] = zeros_in_text(model, args.text)
     if args.json:
         print(json.dumps(facts, indent=2, ensure_ascii=False))
     else:

@@ -21,17 +21,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a model file or folder (without it: the small bundled storyteller)",
     )
-    options.add_argument(
-        "--type", metavar="TYPE", help="quantize a float file while it loads: q8_0, q5_1, q4_0 ..."
-    )
-    options.add_argument(
-        "--lora",
-        type=lora_argument,
-        action="append",
-        default=[],
-        metavar="FILE:ALPHA",
-        help="merge a LoRA; may be given several times",
-    )
+    add_type_option(options)
+    add_lora_option(options)
     options.add_argument(
         "--threads", type=int, metavar="N", help="threads to compute on (physical cores)"
     )
@@ -59,6 +50,25 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     options.add_argument(
         "-q", "--quiet", action="store_true", help="nothing on standard error but errors"
+    )
+
+
+def add_type_option(options: argparse._ActionsContainer) -> None:
+    """--type, of everything that loads a model."""
+    options.add_argument(
+        "--type", metavar="TYPE", help="quantize a float file while it loads: q8_0, q5_1, q4_0 ..."
+    )
+
+
+def add_lora_option(options: argparse._ActionsContainer) -> None:
+    """--lora, of everything that loads or converts a model."""
+    options.add_argument(
+        "--lora",
+        type=lora_argument,
+        action="append",
+        default=[],
+        metavar="FILE:ALPHA",
+        help="merge a LoRA; may be given several times",
     )
 
 

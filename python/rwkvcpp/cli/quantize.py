@@ -15,16 +15,16 @@ examples:
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
+from rwkvcpp.cli.file_options import add_file_options, add_files, draws_bars, tell
+from rwkvcpp.cli.model_options import add_lora_option
 from rwkvcpp.cli.progress import byte_progress, part_progress
 from rwkvcpp.file_types import file_type_names
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", type=Path, metavar="IN", help="a model file, or an HF folder")
-    parser.add_argument("target", type=Path, metavar="OUT", help="the GGUF file to write")
+    add_files(parser, target="the GGUF file to write")
     parser.add_argument(
         "type", type=str.lower, choices=file_type_names(), metavar="TYPE", help="q4_k_m, q5_1 ..."
     )
@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="importances to weigh errors with: of rwkvcpp imatrix, or llama.cpp's",
     )
+    add_lora_option(parser)
     parser.add_argument(
         "--requantize",
         action="store_true",
@@ -70,21 +71,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=int, metavar="N", help="threads to compute on (physical cores)"
     )
-    parser.add_argument(
-        "--tokenizer",
-        type=Path,
-        metavar="FILE",
-        help="vocabulary to embed: rwkv_vocab_v20230424.txt or 20B_tokenizer.json (its own)",
-    )
-    parser.add_argument(
-        "-q", "--quiet", action="store_true", help="nothing on standard error but errors"
-    )
+    add_file_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from rwkvcpp.quantization import quantize  # brings the gguf package
 
-    shown = sys.stderr.isatty() and not args.quiet
+    shown = draws_bars(args)
     with (
         part_progress("measuring", shown=shown) as measuring,
         byte_progress("quantizing", shown=shown) as progress,
@@ -100,16 +93,14 @@ def run(args: argparse.Namespace) -> int:
             measure=not args.no_measure,
             text=None if args.text is None else args.text.read_bytes(),
             imatrix=args.imatrix,
+            lora=args.lora,
             requantize=args.requantize,
             tokenizer=args.tokenizer,
             threads=args.threads,
             progress=progress,
             measuring=measuring,
         )
-    if not args.quiet:
-        for note in done.notes:
-            print(f"rwkvcpp: {note}", file=sys.stderr)
-        print(f"{done.path}: {done.n_bytes:,} bytes", file=sys.stderr)
+    tell(args, done.path, done.n_bytes, done.notes)
     if args.report:
         _print_report(args)
     return 0
@@ -118,11 +109,12 @@ def run(args: argparse.Namespace) -> int:
 def _print_report(args: argparse.Namespace) -> None:
     from rwkvcpp.quantization.report import report_classes, report_text
 
-    for row in report_classes(args.source, args.target):
+    for row in report_classes(args.source, args.target, args.lora):
         print(f"{row.name:15} {row.n_bytes:15,} bytes  {row.error:8.3%}  {' '.join(row.types)}")
     if args.text is None:
         return
-    scores = report_text(args.source, args.target, args.text.read_bytes(), args.threads)
+    text = args.text.read_bytes()
+    scores = report_text(args.source, args.target, text, lora=args.lora, threads=args.threads)
     figures = scores.figures()
     print(f"KL divergence        {figures['kl_mean']:.2e} nats per token")
     print(f"same likeliest token {figures['top1_agreement']:.2%}")

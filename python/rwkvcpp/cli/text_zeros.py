@@ -18,9 +18,8 @@ LARGEST_READ = 2**32  # bytes
 ROOF_EVERY = 100  # tokens: the roof is measured between them
 
 
-def zeros_in_text(model_path: Path | None, text: Path, tokenizer: Path | None) -> dict[str, Any]:
+def zeros_in_text(model: rwkvcpp.Model, text: Path) -> dict[str, Any]:
     """`text` read token by token: zeros by layer, both roofs, and how fast it went."""
-    model = rwkvcpp.Model(model_path, tokenizer=tokenizer)
     tokens = model.tokenizer.encode(text.read_bytes())
     if not tokens:
         raise ValueError(f"{text}: no text in it, expected some for the model to read")

@@ -75,7 +75,10 @@ def _errors(matrix: Matrix, wanted: FileType, roundings: Roundings) -> tuple[str
     weights = sampled_rows(matrix.tensor)
     rounding, importances = roundings.of(matrix), roundings.importances_of(matrix)
     types = {*candidates(matrix, wanted), probe_type(matrix, wanted)}
-    return matrix.name, {t: relative_error(weights, t, rounding, importances) for t in types}
+    return matrix.name, {
+        t: relative_error(weights, t, rounding, importances, up_to_means=matrix.is_embedding)
+        for t in types
+    }
 
 
 def _scale(

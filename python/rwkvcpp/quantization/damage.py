@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rwkvcpp.checkpoints.naming import UNUSED_7
 from rwkvcpp.model import Model
 from rwkvcpp.perplexity import score
 from rwkvcpp.predictions import ModelPredictor, Piece, Plan, Predictions
@@ -104,41 +104,34 @@ class _Remembered:
 
 
 def measure(
-    source: Path,
+    load: Callable[..., Model],
     measured: Sequence[Part],
     probe: Callable[[Matrix], str],
     tokens: Sequence[int] | None,
     *,
-    threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Mapping[str, float]:
     """KL divergence in nats per token by part, when only that part has the types of `probe`.
 
+    load: the model, with the options type= and activations= that Model() has.
     tokens: a text to measure on; None: what the model writes itself.
     """
     steps = len(measured) + 1
     matrices = [m for part in measured for m in part.matrices]
-    model = Model(source, threads=threads, activations="float32")
+    model = load(activations="float32")
     n = n_tokens_for(matrices)
     text = own_text(model, n) if tokens is None else np.asarray(tokens[:n], np.int32)
     plan = Plan(WINDOW)
     reference = _Remembered(model, plan.pieces(text.tolist(), model.n_vocab))
-    known = set(_tensor_names(source))
     found: dict[str, float] = {}
     for i, part in enumerate(measured):
         if progress is not None:
             progress(i + 1, steps)
-        types = {m.name: probe(m) for m in part.matrices if m.name in known}
-        rounded = Model(source, type=types, threads=threads, activations="float32")
+        types = {m.name: probe(m) for m in part.matrices if m.name not in UNUSED_7}
+        rounded = load(type=types, activations="float32")
         kl = score(rounded, text.tolist(), plan, reference=reference).kl
         assert kl is not None  # there is a reference
         found[part.name] = float(kl.mean())
     if progress is not None:
         progress(steps, steps)
     return found
-
-
-def _tensor_names(source: Path) -> Iterator[str]:
-    from rwkvcpp.checkpoints.opening import open_model
-
-    return (name for name, _, _ in open_model(source).file.tensors)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rwkvcpp.checkpoints.tensor import FLOAT_TYPES, Tensor, decode, encode
-from rwkvcpp.quantization.rounding import Floats, RoundRows
+from rwkvcpp.quantization.embedding import Floats, RoundRows, without_means
 
 WEIGHTS_LOOKED_AT = 2**15  # of a matrix: rows from its beginning to its end
 
@@ -19,12 +19,21 @@ def sampled_rows(tensor: Tensor) -> Floats:
 
 
 def relative_error(
-    weights: Floats, type_name: str, round_rows: RoundRows, importances: Floats | None
+    weights: Floats,
+    type_name: str,
+    round_rows: RoundRows,
+    importances: Floats | None,
+    *,
+    up_to_means: bool = False,
 ) -> float:
-    """Mean square of the errors of a type, importances counted, over that of the weights."""
+    """Mean square of the errors of a type, importances counted, over that of the weights.
+
+    up_to_means: of rows: what all errors of a row have in common does not count.
+    """
     weigh = np.float32(1) if importances is None else importances
     power = float(np.sum(np.square(weights) * weigh, dtype=np.float64))
-    off = np.square(_rounded(weights, type_name, round_rows) - weights) * weigh
+    difference = _rounded(weights, type_name, round_rows) - weights
+    off = np.square(without_means(difference) if up_to_means else difference) * weigh
     return float(np.sum(off, dtype=np.float64)) / power if power > 0 else 0.0
 
 

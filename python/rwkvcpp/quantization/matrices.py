@@ -47,6 +47,10 @@ class Matrix:
         return len(self.tensor.shape) == 2 and LOW_RANK.fullmatch(self.name) is not None
 
     @property
+    def is_embedding(self) -> bool:
+        return self.name == EMBEDDING
+
+    @property
     def is_quantized(self) -> bool:
         """Whether llama-quantize would round it: projections, the embedding and the head."""
         return self.name in (EMBEDDING, HEAD) or PROJECTIONS.fullmatch(self.name) is not None

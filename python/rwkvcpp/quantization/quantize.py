@@ -11,10 +11,12 @@ from pathlib import Path
 import gguf
 
 from rwkvcpp.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from rwkvcpp.checkpoints.lora import with_loras
 from rwkvcpp.convert import find_vocabulary, is_part_of
 from rwkvcpp.errors import RwkvError, UnsupportedError
 from rwkvcpp.file_types import FileType, file_type
 from rwkvcpp.imatrix_file import read_imatrix
+from rwkvcpp.model import Model
 from rwkvcpp.quantization.choosing import choose_types, probe_type, to_choose
 from rwkvcpp.quantization.damage import measure as measure_damage
 from rwkvcpp.quantization.damage import parts
@@ -61,6 +63,7 @@ def quantize(
     measure: bool = True,
     text: bytes | None = None,
     imatrix: PathArgument | None = None,
+    lora: Sequence[tuple[PathArgument, float | None]] = (),
     requantize: bool = False,
     tokenizer: PathArgument | None = None,
     threads: int | None = None,
@@ -78,6 +81,7 @@ def quantize(
     measure: measure on the model what rounding each part of it does; False takes a fixed table.
     text: what to measure on; None: what the model writes itself.
     imatrix: importances to weigh errors with, from `rwkvcpp imatrix` or llama.cpp.
+    lora: (file, alpha) of adapters to merge, as Model() takes them.
     requantize: take a source that is quantized already; what was lost stays lost.
     tokenizer: a vocabulary file to embed; None finds the one that belongs to the model.
     threads: None takes the physical cores that this process may use.
@@ -92,6 +96,8 @@ def quantize(
     checkpoint = open_checkpoint(source)
     _check(checkpoint, target)
     check_floats(checkpoint, requantize=requantize)
+    if lora:
+        checkpoint = with_loras(checkpoint, lora, rounded=False)
     vocabulary, notes = find_vocabulary(checkpoint, WRITER, tokenizer)
     importances = None if imatrix is None else read_imatrix(Path(imatrix))
     roundings = Roundings(importances, search=not reference)
@@ -108,9 +114,8 @@ def quantize(
             if measure and not checkpoint.is_quantized:
                 probe = partial(probe_type, wanted=wanted)
                 tokens = None if text is None else _tokens(checkpoint, text, tokenizer)
-                damages = measure_damage(
-                    checkpoint.path, parts(left), probe, tokens, threads=threads, progress=measuring
-                )
+                load = partial(Model, checkpoint.path, lora=lora, threads=threads)
+                damages = measure_damage(load, parts(left), probe, tokens, progress=measuring)
             types = choose_types(left, wanted, roundings, damages, workers) | types
         entries = [_entry(m, types.get(m.name, m.stored), roundings, workers) for m in found]
         metadata = fields(checkpoint, entries, vocabulary) | _file_type(wanted)

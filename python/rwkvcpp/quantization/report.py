@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from rwkvcpp.checkpoints.checkpoint import open_checkpoint
+from rwkvcpp.checkpoints.lora import Adapter, with_loras
 from rwkvcpp.model import Model
 from rwkvcpp.perplexity import Scores, score
 from rwkvcpp.predictions import ModelPredictor, Plan
+from rwkvcpp.quantization.embedding import without_means
 from rwkvcpp.quantization.error import sampled_rows
 from rwkvcpp.quantization.matrices import Matrix, matrices
 
@@ -28,9 +31,10 @@ class ClassReport:
     error: float  # root of the mean square, relative to the weights'
 
 
-def report_classes(source: Path, target: Path) -> list[ClassReport]:
+def report_classes(source: Path, target: Path, lora: Sequence[Adapter] = ()) -> list[ClassReport]:
     """Every class with a matrix that could be rounded, the largest first."""
-    before = {m.name: m for m in matrices(open_checkpoint(source))}
+    original = with_loras(open_checkpoint(source), lora, rounded=False)
+    before = {m.name: m for m in matrices(original)}
     found: dict[str, list[Matrix]] = defaultdict(list)
     for matrix in matrices(open_checkpoint(target)):
         if matrix.is_quantized or matrix.is_low_rank:
@@ -42,18 +46,28 @@ def report_classes(source: Path, target: Path) -> list[ClassReport]:
 def _report(name: str, members: list[Matrix], before: dict[str, Matrix]) -> ClassReport:
     off, power = 0.0, 0.0
     for matrix in members:
-        weights = sampled_rows(before[matrix.name].tensor).astype(np.float64)
-        off += float(np.square(sampled_rows(matrix.tensor) - weights).sum())
-        power += float(np.square(weights).sum())
+        weights = sampled_rows(before[matrix.name].tensor)
+        difference = sampled_rows(matrix.tensor) - weights
+        if matrix.is_embedding:
+            difference = without_means(difference)
+        off += float(np.square(difference, dtype=np.float64).sum())
+        power += float(np.square(weights, dtype=np.float64).sum())
     types = Counter(m.tensor.type for m in members)
     n_bytes = sum(m.n_bytes(m.tensor.type) for m in members)
     error = (off / power) ** 0.5 if power > 0 else 0.0
     return ClassReport(name, tuple(t for t, _ in types.most_common()), n_bytes, error)
 
 
-def report_text(source: Path, target: Path, text: bytes, threads: int | None = None) -> Scores:
+def report_text(
+    source: Path,
+    target: Path,
+    text: bytes,
+    *,
+    lora: Sequence[Adapter] = (),
+    threads: int | None = None,
+) -> Scores:
     """How both predict a text, in windows of 512 tokens, with float32 activations."""
-    original = Model(source, threads=threads, activations="float32")
+    original = Model(source, lora=lora, threads=threads, activations="float32")
     quantized = Model(target, threads=threads, activations="float32")
     tokens = quantized.tokenizer.encode(text)
     return score(quantized, tokens, Plan(WINDOW), reference=ModelPredictor(original))
