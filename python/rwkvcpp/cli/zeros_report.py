@@ -31,7 +31,10 @@ def zeros_lines(report: dict[str, Any]) -> list[tuple[str, str]]:
     by_layer = " ".join(f"{100 * share:.0f}" for share in report["by_layer"])
     return [
         ("zeros into ffn.value", f"{100 * report['share']:.1f} % (by layer: {by_layer})"),
-        ("ffn.value by columns", f"{report['layers_by_columns']} of {len(report['by_layer'])} layers"),
+        (
+            "ffn.value by columns",
+            f"{report['layers_by_columns']} of {len(report['by_layer'])} layers",
+        ),
         ("decode roof, dense", _roof(dense)),
         ("decode roof, zeros skipped", _roof(skipping)),
     ]
