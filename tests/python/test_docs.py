@@ -84,7 +84,7 @@ def test_shell_lines_are_understood(page, line, tmp_path):
         "CAPTURED": str(captured),
     }
     command = line.replace(".venv/bin/rwkvcpp", "rwkvcpp")
-    subprocess.run(["bash", "-c", command], env=environment, cwd=ROOT, check=True, input=b"")
+    subprocess.run(["bash", "-c", command], env=environment, cwd=tmp_path, check=True, input=b"")
     arguments = captured.read_text().split("\0")[:-1]
     if {"--help", "--version"} & set(arguments):
         with pytest.raises(SystemExit, match=r"^0$"):
