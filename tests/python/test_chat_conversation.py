@@ -92,6 +92,28 @@ def test_after_any_turns_the_state_is_that_of_its_tokens(model, template, with_p
         assert is_as_fed_at_once(talk)
 
 
+@pytest.mark.parametrize(
+    "file",
+    [
+        "tiny-rwkv-4v0-660K-FP16.bin",
+        "tiny-rwkv-5v1-730K-FP32.bin",
+        "tiny-rwkv-5v2-730K-Q5_1.bin",
+        "tiny-rwkv-6v0-3m-Q5_1.bin",
+        "tiny-rwkv-7v0-834K-Q5_1.bin",
+    ],
+)
+def test_it_is_so_in_every_version(shared, file):
+    model = rwkvcpp.Model(shared / "models" / file)
+    talk = conversation(model, "raven", prompt=FRIENDS)
+    for message in MESSAGES:
+        spoken(talk.reply(message, SHORT))
+        spoken(talk.another(SHORT))
+        assert is_as_fed_at_once(talk)
+    talk.undo(2)
+    assert is_as_fed_at_once(talk)
+    assert len(talk.messages) == 2
+
+
 def test_a_conversation_reads_as_the_template_has_it(model, says):
     says(model, " I am fine.\n\nUser:", " Of course.\n\nUser:", " Bye.")
     talk = conversation(model, system="Be brief.")
@@ -236,6 +258,25 @@ def test_undo_is_as_if_it_had_not_been_said(model, template, budget):
     assert talk.exchanges == []
     spoken(talk.reply("And now?", SHORT))
     assert is_as_fed_at_once(talk)
+
+
+def test_a_cache_changes_nothing_that_is_said(model):
+    def history(budget: int) -> list[object]:
+        opening = Opening(template=TEMPLATES["g1"], begin_of_text=True, prompt=FRIENDS)
+        talk, cache = None, PrefixCache(budget)
+        found: list[object] = []
+        for _ in range(2):  # the second time all is known
+            talk = Conversation(model, opening, cache=cache, seed=5)
+            for message in MESSAGES:
+                found.append(spoken(talk.reply(message, SHORT)))
+                found.append(spoken(talk.another(SHORT)))
+            talk.undo(2)
+            found.append(spoken(talk.reply("Or else?", SHORT)))
+            found.append(talk.session.tokens)
+            found.append(talk.session.logits.tobytes())
+        return found
+
+    assert history(2**29) == history(0)
 
 
 @pytest.mark.parametrize("n", [0, -1, 2])
