@@ -298,6 +298,7 @@ def test_another_answer_stands_in_the_place_of_the_last(model):
         answers.add(talk.exchanges[-1].reply)
         assert len(talk.exchanges) == 1
         assert talk.exchanges[-1].n_asked == n_asked
+        assert len(talk.session.tokens) <= n_asked + SHORT.max_tokens
         assert is_as_fed_at_once(talk)
     assert len(answers) > 3
 

@@ -536,6 +536,25 @@ def test_through_a_pipe_the_output_is_what_the_model_says():
     assert "messages 1," in done.stderr
 
 
+def test_a_saved_conversation_goes_on_another_day(tmp_path):
+    options = ["--template", "world", "--max-tokens", "5", "--sessions", str(tmp_path)]
+    first = piped("Hello!\n+save talk\nAnd then?\n", *options, "--seed", "3")
+    second = piped("And then?\n", *options, "--load", "talk", "--seed", "4")
+    assert "Loaded talk" in second.stderr
+    assert second.stdout == first.stdout.splitlines()[1] + "\n"
+    missing = piped("Hello!\n", *options, "--load", "nothing")
+    assert "there is no conversation 'nothing'" in missing.stderr
+    assert missing.stdout  # and the conversation goes on
+
+
+def test_a_conversation_begins_as_the_options_say():
+    options = ["--prompt", "english-friends", "--system", "Be brief.", "--no-begin-of-text"]
+    done = piped("+qa Hello!\n+stats\n", *options, "--max-tokens", "5", "--top-k", "7")
+    assert done.returncode == 0
+    assert "world, chat" in done.stderr  # people, with a model that knows none
+    assert "top_k 7," in done.stderr
+
+
 def test_quiet_says_only_what_the_model_says():
     done = piped("Hello!\n+nix\n", "--template", "world", "--max-tokens", "5", "-q")
     assert done.stderr == ""
