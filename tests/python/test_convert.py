@@ -739,6 +739,23 @@ sys.exit(main(["convert", *sys.argv[1:]]))
 """
 
 
+def test_a_bar_in_a_narrow_terminal_takes_one_line(source, tmp_path):
+    command = [sys.executable, "-c", WITH_A_BAR, str(source("7")), str(tmp_path / "a.bin")]
+    ours, theirs = os.openpty()
+    try:
+        narrow = {**os.environ, "COLUMNS": "20", "TERM": "xterm"}
+        subprocess.run(command, stderr=theirs, check=True, timeout=60, env=narrow)
+        shown = os.read(ours, 2**16)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert b"converting" in shown
+    assert b"%" in shown
+    assert b"B\x1b" not in shown  # no bytes
+    drawn = shown.split(b"\x1b[?25h")[0]
+    assert drawn.count(b"\n") <= 1
+
+
 def test_a_terminal_sees_a_bar_and_a_file_does_not(source, tmp_path):
     command = [sys.executable, "-c", WITH_A_BAR, str(source("7")), str(tmp_path / "a.bin")]
     piped = subprocess.run(command, stderr=subprocess.PIPE, check=True, timeout=60).stderr

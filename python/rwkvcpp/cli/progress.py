@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.progress import ProgressColumn
 
 PATIENCE = 0.5  # seconds before a bar is worth drawing
+NARROW = 40  # columns, of which per cent take four and bytes up to nineteen
 
 
 @contextmanager
@@ -40,10 +41,11 @@ def part_progress(what: str, *, shown: bool) -> Iterator[Callable[[int, int], No
 @contextmanager
 def _bar(what: str, counter: ProgressColumn) -> Iterator[Callable[[int, int], None]]:
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-    columns = (TextColumn(what), BarColumn(), counter)
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    counted = TaskProgressColumn() if console.width < NARROW else counter
+    bar = Progress(TextColumn(what), BarColumn(), counted, console=console, transient=True)
     task = bar.add_task(what)
     begun = time.monotonic()
 
