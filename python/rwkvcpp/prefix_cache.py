@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterable
+from collections.abc import Set as AbstractSet
 from contextlib import closing
 from dataclasses import dataclass, replace
 from operator import index
@@ -118,7 +119,8 @@ class PrefixCache:
         try:
             session._become(_moved(before, row, found))
             yield begin - n_before
-            for end in self._stops(before, begin, len(row), {n_before + place for place in places}):
+            boundaries = {n_before + place for place in places}
+            for end in self.stops(session.model, before.state, begin, len(row), boundaries):
                 session.feed(row[begin:end])
                 self._keep_now(key, row[:end], session)
                 begin = end
@@ -127,17 +129,6 @@ class PrefixCache:
         except BaseException:
             session._become(before)
             raise
-
-    def _stops(self, moment: Checkpoint, begin: int, end: int, places: set[int]) -> list[int]:
-        """Where snapshots are made after `begin`: on a grid, at `places` and at `end`."""
-        n_bytes = moment.state.nbytes + 4 * moment.model.n_vocab
-        n_affordable = max(1, self._memory.budget // 2 // n_bytes)
-        spacing = SPACING
-        while end - begin > n_affordable * spacing:  # one prompt takes half of the budget at most
-            spacing *= 2
-        grid = range(begin - begin % spacing + spacing, end, spacing)
-        inner = {*grid, *(place for place in places if begin < place < end)}
-        return [*sorted(inner), end] if begin < end else []
 
     def store(self, session: Session) -> None:
         """Keep a snapshot of where the session is now: the end of a reply."""
@@ -151,6 +142,27 @@ class PrefixCache:
         self._keep(key, row, session.state, session.logits)
 
     # For schedulers that feed many sessions together
+
+    def stops(
+        self,
+        model: Model,
+        state: State,
+        begin: int,
+        end: int,
+        places: AbstractSet[int] = frozenset(),
+    ) -> list[int]:
+        """Where snapshots of a prompt are to be made after `begin`: a grid, `places` and `end`.
+
+        `state` is one of the prompt, as large as all of them.
+        """
+        n_bytes = state.nbytes + 4 * model.n_vocab
+        n_affordable = max(1, self._memory.budget // 2 // n_bytes)
+        spacing = SPACING
+        while end - begin > n_affordable * spacing:  # one prompt takes half of the budget at most
+            spacing *= 2
+        grid = range(begin - begin % spacing + spacing, end, spacing)
+        inner = {*grid, *(place for place in places if begin < place < end)}
+        return [*sorted(inner), end] if begin < end else []
 
     def lookup(self, key: PrefixKey, tokens: Tokens, *, beyond: int = 0) -> Snapshot | None:
         """The snapshot after the longest prefix of `tokens` that has one, longer than `beyond`."""

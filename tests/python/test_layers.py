@@ -131,6 +131,11 @@ IMPORTS = {
         "model", "perplexity", "predictions", "quantization", "sampling", "tokenizer",
         "whole_file", "writers",
     },
+    "engine": {
+        "engine", "errors", "predictions", "prefix_cache", "prefix_key", "sampling", "state",
+        "stream",
+        "model",  # for its type alone
+    },
     "chat": {"", "chat", "header_fields", "profiles", "templates", "tokenizer"},
     "__main__": {"cli"},
     "roofs": {"_core", "model"},
