@@ -47,9 +47,11 @@ struct Matrix {
   /// Now: as quant/columns.h has it.
   bool by_columns() const noexcept { return layout && layout->by_columns; }
 
+  std::size_t n_strips() const noexcept { return (n_out + kStripRows - 1) / kStripRows; }
+  /// Tiles of outputs; by columns, of whole strips.
   std::size_t n_tiles() const noexcept {
-    const std::size_t n = (n_out + kTileRows - 1) / kTileRows;
-    return layout ? round_up(n, kStripRows / kTileRows) : n;  // of whole strips
+    return by_columns() ? n_strips() * (kStripRows / kTileRows)
+                        : (n_out + kTileRows - 1) / kTileRows;
   }
   std::size_t n_units() const noexcept { return n_in / format->block_inputs; }
   std::size_t bytes() const noexcept { return n_out * format->row_bytes(n_in); }

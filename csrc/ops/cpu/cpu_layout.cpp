@@ -44,7 +44,7 @@ void CpuOps::weigh_layout(const Product& p, const Input& input) {
 /// Panel by panel in place: both layouts have a panel's bytes in the same range.
 void CpuOps::turn(const Matrix& weight) {
   const auto type = static_cast<std::size_t>(weight.format->type);
-  const std::size_t length = panel_strips(weight), n_strips = weight.n_tiles() / kStripTiles;
+  const std::size_t length = panel_strips(weight), n_strips = weight.n_strips();
   pool_.run((n_strips + length - 1) / length, [&](std::size_t piece, int worker) {
     const ColumnPanel panel = column_panel(weight, piece * length);
     std::byte* here = weight.tiles->data() + panel.offset;

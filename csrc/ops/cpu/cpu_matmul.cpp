@@ -171,7 +171,7 @@ void CpuOps::add_squares(const Product& p) {
 /// what of their sums stays in cache.
 std::size_t CpuOps::strips_per_piece(const Matrix& weight, std::size_t n_rows) const noexcept {
   if (n_rows > kRowsOfRuns) return kStripsOfManyRows;
-  const std::size_t n_strips = weight.n_tiles() / kStripTiles;
+  const std::size_t n_strips = weight.n_strips();
   std::size_t strips = panel_strips(weight);
   while (strips > 1 && n_strips < strips * static_cast<std::size_t>(pool_.n_threads())) {
     strips = (strips + 1) / 2;

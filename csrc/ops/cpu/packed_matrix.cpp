@@ -125,7 +125,7 @@ Matrix make_matrix(const MatrixSource& given, bool by_columns, ThreadPool& pool)
 }
 
 std::size_t panel_strips(const Matrix& matrix) noexcept {
-  std::size_t strips = (matrix.n_tiles() / kStripTiles + 1) / 2;
+  std::size_t strips = (matrix.n_strips() + 1) / 2;
   while (strips > kLongestRun) strips = (strips + 1) / 2;
   return strips;
 }
@@ -137,7 +137,7 @@ std::size_t panel_bytes(const Matrix& matrix) noexcept {
 ColumnPanel column_panel(const Matrix& matrix, std::size_t strip) noexcept {
   const std::size_t length = panel_strips(matrix), first = strip / length * length;
   return {kStripTiles * first * tile_row_bytes(matrix), first,
-          std::min(length, matrix.n_tiles() / kStripTiles - first)};
+          std::min(length, matrix.n_strips() - first)};
 }
 
 const void* packed_tiles(const Matrix& matrix, std::size_t tile, std::size_t n_tiles,
