@@ -582,6 +582,20 @@ def test_wrong_sizes_of_an_engine_are_refused(model):
             Engine(model, **options)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_when_the_thread_itself_fails_everyone_is_told(engine, monkeypatch):
+    def broken(_):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(engine._loop.pace, "prompt_rows", broken)
+    with pytest.raises(EngineClosedError) as told:
+        engine.submit(request()).answer(PATIENCE)
+    assert isinstance(told.value.__cause__, ZeroDivisionError)
+    engine._loop.done.wait(PATIENCE)
+    with pytest.raises(EngineClosedError):
+        engine.submit(request())
+
+
 # ---- the end ---------------------------------------------------------------------------------
 
 
