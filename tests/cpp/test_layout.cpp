@@ -44,7 +44,7 @@ struct Weights {
       }
     }
     std::fill(y.data, y.data + (n_rows + 1) * y.stride, kUntouched);
-    ops->matmul({&matrix, x.first(n_rows), y.first(n_rows), Epilogue::kAdd});
+    ops->matmul({&matrix, x.first(n_rows), y.first(n_rows)});
     const float* after = y.row(n_rows);
     CHECK(std::all_of(after, after + y.stride, [](float v) { return v == kUntouched; }));
     std::vector<float> result;
