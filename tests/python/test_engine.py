@@ -415,21 +415,19 @@ def test_too_many_are_told_when_to_come_back(model, gate):
 
 
 def test_clients_take_turns(model, gate):
-    with Engine(model, max_batch=1) as engine:
-        first = engine.submit(request(max_tokens=1))
+    clients = ["a", "a", "a", "b", "b", "c"]  # the first has a prompt of 2 tokens, the next of 3
+    with Engine(model, max_batch=1, use_cache=False) as engine:
+        first = engine.submit(request(1, max_tokens=1))
         gate.wait()
-        clients = ["a", "a", "a", "b", "b", "c"]
         waiting = [
-            engine.submit(request(10 + i, max_tokens=1, client=client, use_cache=False))
+            engine.submit(request(2 + i, max_tokens=1, client=client))
             for i, client in enumerate(clients)
         ]
         gate.open()
         for generation in [first, *waiting]:
             generation.answer(PATIENCE)
-    prompts = [step[0] for step in gate.steps if step[0] >= 10][1:]
-    by_turns = ["a0", "b3", "c5", "a1", "b4", "a2"]
-    n_read = list(dict.fromkeys(prompts))
-    assert [f"{clients[n - 10]}{n - 10}" for n in n_read] == by_turns
+    order = [n_tokens - 2 for (n_tokens,) in gate.steps[1:]]
+    assert [f"{clients[i]}{i}" for i in order] == ["a0", "b3", "c5", "a1", "b4", "a2"]
 
 
 def test_newcomers_join_while_others_write_and_take_their_places(model, gate):

@@ -75,7 +75,7 @@ class Engine:
         self._loop = Loop(model, max_batch, max_waiting, kept, Pace(step_seconds))
         # A daemon, so that a program which forgets it ends; the finalizer comes before that.
         self._thread = threading.Thread(target=self._loop.run, name="rwkvcpp-engine", daemon=True)
-        self._finalizer = weakref.finalize(self, _end, self._loop, self._thread)
+        weakref.finalize(self, _end, self._loop, self._thread)
         self._thread.start()
 
     @property
@@ -122,7 +122,7 @@ class Engine:
         try:
             self._loop.done.wait(grace)  # not join(): Ctrl-C there has a thread look ended
         finally:
-            self._finalizer()
+            _end(self._loop, self._thread)
 
     def __enter__(self) -> Engine:
         return self
