@@ -86,6 +86,7 @@ class Gate:
 
     def __init__(self, model: rwkvcpp.Model) -> None:
         self.steps: list[list[int]] = []  # tokens of each segment
+        self.positions: list[list[int]] = []  # where each begins
         self.arrived = threading.Semaphore(0)
         self._free = threading.Semaphore(0)
         self._open = False
@@ -93,6 +94,7 @@ class Gate:
 
     def __call__(self, segments):
         self.steps.append([len(tokens) for tokens, _ in segments])
+        self.positions.append([state.n_tokens for _, state in segments])
         self.arrived.release()
         assert self._open or self._free.acquire(timeout=PATIENCE)
         return self._forward_batch(segments)
@@ -458,6 +460,19 @@ def test_prompts_that_are_read_share_the_rows(model, gate):
             generation.answer(PATIENCE)
 
 
+def test_where_there_are_not_rows_for_all_they_take_turns(model, gate, monkeypatch):
+    with Engine(model, use_cache=False) as engine:
+        monkeypatch.setattr(engine._loop.pace, "prompt_rows", lambda _: 1)
+        first = engine.submit(request(6, max_tokens=0))
+        gate.wait()
+        others = [engine.submit(request(6, kind, max_tokens=0)) for kind in (1, 2, 3)]
+        gate.open()
+        for generation in (first, *others):
+            generation.answer(PATIENCE)
+    positions = [position for (position,) in gate.positions]
+    assert positions == sorted(4 * [0, 1, 2, 3, 4, 5])
+
+
 def test_get_says_when_nothing_came_in_time(model, gate):
     with Engine(model) as engine:
         generation = engine.submit(request())
@@ -653,8 +668,13 @@ def test_a_forgotten_engine_ends_and_its_model_is_freed():
     gc.collect()
     thread.join(PATIENCE)
     assert not thread.is_alive()
+    del thread
     gc.collect()
     assert known() is None
+
+
+def test_a_generation_keeps_its_engine(model):
+    assert Engine(model).submit(request()).answer(PATIENCE).text == alone(model, request()).shown
 
 
 PROGRAM = """

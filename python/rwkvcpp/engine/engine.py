@@ -73,9 +73,12 @@ class Engine:
         kept = cache if use_cache else None
         self._model = model
         self._loop = Loop(model, max_batch, max_waiting, kept, Pace(step_seconds))
-        # A daemon, so that a program which forgets it ends; the finalizer comes before that.
         self._thread = threading.Thread(target=self._loop.run, name="rwkvcpp-engine", daemon=True)
-        weakref.finalize(self, _end, self._loop, self._thread)
+        # Forgotten, it ends. The collector must not wait for that: it may hold what the step needs.
+        weakref.finalize(self, self._loop.stop)
+        # A daemon may be cut off in native code, so the interpreter waits; a thread that runs is
+        # never collected, and for one that has run there is nothing to wait for.
+        weakref.finalize(self._thread, _end, self._loop)
         self._thread.start()
 
     @property
@@ -122,7 +125,8 @@ class Engine:
         try:
             self._loop.done.wait(grace)  # not join(): Ctrl-C there has a thread look ended
         finally:
-            _end(self._loop, self._thread)
+            _end(self._loop)
+        self._thread.join()
 
     def __enter__(self) -> Engine:
         return self
@@ -131,8 +135,6 @@ class Engine:
         self.close()
 
 
-def _end(loop: Loop, thread: threading.Thread) -> None:
+def _end(loop: Loop) -> None:
     loop.stop()
-    if thread is not threading.current_thread():  # the collector may run in any
-        loop.done.wait()
-        thread.join()
+    loop.done.wait()
