@@ -15,8 +15,13 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="session", autouse=True)
 def _signals_as_in_a_terminal() -> None:
-    """Who started the tests by nohup did not mean the programs that they start."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    """Who started the tests by nohup or `&` did not mean the programs that they start."""
+    for name, usual in (
+        (signal.SIGHUP, signal.SIG_DFL),
+        (signal.SIGINT, signal.default_int_handler),
+    ):
+        if signal.getsignal(name) is signal.SIG_IGN:
+            signal.signal(name, usual)
 
 
 @pytest.fixture(scope="session")
