@@ -93,6 +93,17 @@ TEST_CASE("layout: a matrix turns as its products want it, and back, with the sa
   }
 }
 
+TEST_CASE("layout: a matrix that may not skip goes to tiles, whatever is zero") {
+  const Format& format = rwkvcpp::format(WeightType::kF16);
+  auto file = random_file(format);
+  const std::uint16_t infinity = 0x7C00;
+  std::memcpy(file.data(), &infinity, sizeof infinity);
+  Weights weights(format, file, Skipping::kAuto);
+  CHECK(weights.by_columns());
+  for (std::uint64_t i = 0; i < 100; ++i) weights.product(1, 0.1, i);
+  CHECK_FALSE(weights.by_columns());
+}
+
 TEST_CASE("layout: what is told to skip always stays by columns") {
   const Format& format = rwkvcpp::format(WeightType::kQ5_1);
   const auto file = random_file(format);

@@ -134,7 +134,7 @@ void CpuOps::pack_inputs(std::span<const Product> group) {
 /// rows. A group has at most one such matrix.
 void CpuOps::find_active(const Product& p, Input& input) {
   const std::size_t n_rows = p.x.rows.n_rows, n_blocks = input.n_blocks();
-  const bool counted = n_rows == 1, skippable = p.weight->may_skip && skipping_ != Skipping::kNever;
+  const bool counted = n_rows == 1, skippable = p.weight->may_skip;
   if (!counted && (!skippable || n_rows > kSkippingRows || panels_.size() > 1)) return;
   const bool int8 = needs_int8(p);
   const kernels::ActiveArgs args{int8 ? static_cast<const void*>(input.blocks) : input.floats,
@@ -145,8 +145,9 @@ void CpuOps::find_active(const Product& p, Input& input) {
     p.weight->activity->n_inputs += n_inputs;
     p.weight->activity->n_active += n;
   }
+  if (!skippable) return;
   input.active_share = static_cast<double>(n) / static_cast<double>(n_inputs);
-  if (!skippable || !p.weight->by_columns()) return;
+  if (!p.weight->by_columns()) return;
   if (skipping_ == Skipping::kAuto && input.active_share > kWorthSkipping) return;
   input.active = active_.data();
   input.active_values = active_values_.data();

@@ -14,7 +14,7 @@ struct CpuOps::Input {
   float* floats;            // panels; null: nobody wants floats
   const kernels::ActiveInputs* active = nullptr;  // when zeros are to be left out
   const std::int8_t* active_values = nullptr;
-  double active_share = 1;  // of the inputs; 1 when nobody looked
+  double active_share = 1;  // of the inputs; 1 when nobody looked, or none may be left out
 
   std::size_t n_blocks() const noexcept { return x.rows.n_cols / kBlock; }
 };
