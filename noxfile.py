@@ -15,7 +15,10 @@ nox.options.reuse_existing_virtualenvs = True
 
 SOURCES = ("csrc", "cuda", "bench", "tests")
 OURS = ("*.h", "*.cpp", "*.cu")
-TYPED = ("numpy", "gguf", "rich", "prompt_toolkit", "tokenizers", "jinja2")  # what mypy must see
+TYPED = (  # what mypy must see
+    "numpy", "gguf", "rich", "prompt_toolkit", "tokenizers", "jinja2", "flask", "pydantic>=2",
+    "prometheus_client", "types-waitress",
+)  # fmt: skip
 FOREIGN = {"doctest.h"}  # kept as its authors format it
 
 

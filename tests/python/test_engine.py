@@ -178,6 +178,28 @@ def test_a_stop_token_ends_the_text_and_is_not_shown(model, engine):
     assert answer.end.state.n_tokens == 20 + at + 1
 
 
+def test_a_request_ends_when_it_is_enough(model, engine):
+    session = alone(model, request())
+    seen: list[str] = []
+
+    def is_enough(text: str) -> bool:
+        seen.append(text)
+        return len(seen) == 3
+
+    answer = engine.submit(request(until=is_enough, return_state=True)).answer(PATIENCE)
+    assert answer.end.finish_reason == "stop"
+    assert "".join(seen) == answer.text == session.shown[: len(answer.text)] != ""
+    assert answer.end.state.n_tokens == 20 + len(answer.tokens)
+
+
+def test_events_are_announced_one_by_one(engine):
+    announced = threading.Semaphore(0)
+    generation = engine.submit(request(), notify=announced.release)
+    answer = generation.answer(PATIENCE)
+    assert all(announced.acquire(timeout=PATIENCE) for _ in range(len(answer.tokens) + 2))
+    assert not announced.acquire(blocking=False)
+
+
 def test_logprobs_are_of_the_logits_as_they_are(model, engine):
     wanted = request(logprobs=3, prompt_logprobs=2, max_tokens=5)
     answer = engine.submit(wanted).answer(PATIENCE)

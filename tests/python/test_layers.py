@@ -137,13 +137,14 @@ IMPORTS = {
         "model",  # for its type alone
     },
     "chat": {"", "chat", "header_fields", "profiles", "templates", "tokenizer"},
+    "server": {"", "engine", "profiles", "server", "stream", "templates"},
     "__main__": {"cli"},
     "roofs": {"_core", "model"},
     "speed": {"model", "sampling", "state"},
     # "": what anybody can import from rwkvcpp
     "cli": {
         "", "chat", "cli", "convert", "file_types", "gguf_vocabulary", "imatrix", "imatrix_file",
-        "kl_base", "perplexity", "predictions", "profiles", "quantization", "roofs",
+        "kl_base", "perplexity", "predictions", "profiles", "quantization", "roofs", "server",
         "session_file", "speed", "state_container", "state_file", "zeros",
     },
 }  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -95,13 +95,15 @@ class Engine:
     def cache(self, cache: PrefixCache | None) -> None:
         self._loop.cache = cache
 
-    def submit(self, request: Request) -> Generation:
+    def submit(self, request: Request, *, notify: Callable[[], object] | None = None) -> Generation:
         """What the request gets, at once and before there is any of it.
 
+        notify: called after each event by the thread that made it, for those who wait for several
+            generations; it must be quick.
         QueueFullError when too many wait, EngineClosedError after `close`; what is wrong with the
         request is raised here, too.
         """
-        run = Run(request, self._model)
+        run = Run(request, self._model, notify)
         self._loop.submit(run)
         return Generation(run.channel, self)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,8 @@ class Request:
         when the request gets its slot, so leave it alone until the first event. None: nothing.
     stop, stop_tokens: as of `session.generate`: strings that end the text, and tokens that do
         (None: the vocabulary's end of text).
+    until: is shown each new text, in the engine's thread, and ends the request by True: what stops
+        cannot say, such as a stop that only counts behind a thought. The text is not cut.
     logprobs: tell the logarithm of each token's probability, and of so many likeliest ones.
     prompt_logprobs: the same for the prompt, which then is computed whole.
     penalized: tokens that penalties count as if they had been drawn before.
@@ -41,6 +43,7 @@ class Request:
     max_tokens: int = 256
     stop: str | Sequence[str] = ()
     stop_tokens: Sequence[int] | None = None
+    until: Callable[[str], bool] | None = None
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     penalized: Sequence[int] = ()

@@ -6,6 +6,7 @@ told the logits; everything between is the same whoever else is in the batch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from operator import index
 from typing import TYPE_CHECKING
 
@@ -34,9 +35,11 @@ class Run:
 
     state: State  # as soon as it has joined: those who wait have none
 
-    def __init__(self, request: Request, model: Model) -> None:
+    def __init__(
+        self, request: Request, model: Model, notify: Callable[[], object] | None = None
+    ) -> None:
         self.request = request
-        self.channel = Channel()
+        self.channel = Channel(notify)
         self.ending = ""  # "stop", "length", "cancelled" or "error"
         self.joined_at = 0.0
         self._model = model
@@ -142,7 +145,7 @@ class Run:
     def _prompt_read(self, logits: Logits) -> None:
         scored = self.request.prompt_logprobs is not None
         logprobs = tuple(self._prompt_logprobs) if scored else None
-        self.channel.events.put(PromptEvent(len(self._prompt), self._n_cached, logprobs))
+        self.channel.put(PromptEvent(len(self._prompt), self._n_cached, logprobs))
         if self.request.max_tokens == 0:
             self._end("length")
         else:
@@ -161,11 +164,15 @@ class Run:
     def _show(self, token: int, logits: Logits) -> None:
         data, n_top = self._token_bytes(token), self.request.logprobs
         logprob = None if n_top is None else token_logprob(logits, token, n_top)
-        self.channel.events.put(TokenEvent(token, data, self._stream.push(data), logprob))
-        if self._stream.stopped:
+        text = self._stream.push(data)
+        self.channel.put(TokenEvent(token, data, text, logprob))
+        if self._stream.stopped or (text and self._is_enough(text)):
             self._finish_reason = "stop"
         elif len(self._drawn) == self.request.max_tokens:
             self._finish_reason = "length"
+
+    def _is_enough(self, text: str) -> bool:
+        return self.request.until is not None and self.request.until(text)
 
     @property
     def _is_kept(self) -> bool:
@@ -192,7 +199,7 @@ class Run:
         state = self.state if self.request.return_state and reason != "cancelled" else None
         by_token = reason == "stop" and self._drawn[-1] in self._stop_tokens
         stop_token = self._drawn[-1] if by_token else None
-        self.channel.events.put(EndEvent(self._stream.finish(), reason, usage, stop_token, state))
+        self.channel.put(EndEvent(self._stream.finish(), reason, usage, stop_token, state))
 
     def cancel(self) -> None:
         """End, as nobody wants more."""
@@ -201,7 +208,7 @@ class Run:
     def fail(self, error: Exception) -> None:
         """End with an error, which the one who waits gets."""
         self.channel.ended, self.ending = True, "error"
-        self.channel.events.put(error)
+        self.channel.put(error)
 
 
 def _key(model: Model, state: State) -> PrefixKey | None:

@@ -1,0 +1,70 @@
+"""Reading: a reply taken apart while it comes: thoughts, words, calls, and the client's stops.
+
+Stops of the client count in the words alone: what a model thinks may have them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rwkvcpp.stream import TextStream
+from rwkvcpp.templates import Delta, ReplyStream, ToolCall
+
+
+class Reading:
+    """Texts of a generation in, deltas out; cut anywhere, the deltas joined are the same."""
+
+    def __init__(self, stream: ReplyStream, stops: Sequence[str] = ()) -> None:
+        self._stream = stream
+        self._words = TextStream(stops)
+        self.reasoning = self.content = ""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether one of the stops came."""
+        return self._words.stopped
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The calls that are complete."""
+        return self._stream.reply.tool_calls
+
+    def push(self, text: str) -> list[Delta]:
+        """What is certain now that `text` has come."""
+        return self._read(self._stream.push(text))
+
+    def finish(self) -> list[Delta]:
+        """What was held back, when nothing more will come."""
+        rest = self._read(self._stream.finish())
+        return rest + self._kept([Delta("content", self._words.finish())])
+
+    def _read(self, deltas: Sequence[Delta]) -> list[Delta]:
+        return self._kept(
+            [
+                Delta(kind, self._words.push(text.encode("utf-8")) if kind == "content" else text)
+                for kind, text in deltas
+                if not self.stopped
+            ]
+        )
+
+    def _kept(self, deltas: Sequence[Delta]) -> list[Delta]:
+        deltas = [delta for delta in deltas if delta.text]
+        for kind, text in deltas:
+            if kind == "content":
+                self.content += text
+            else:
+                self.reasoning += text
+        return deltas
+
+
+def until_stop(stream: ReplyStream, stops: Sequence[str]) -> Callable[[str], bool] | None:
+    """For `Request.until`: whether one of the stops came by now, in a reading of its own."""
+    if not stops:
+        return None
+    reading = Reading(stream, stops)
+
+    def is_enough(text: str) -> bool:
+        reading.push(text)
+        return reading.stopped
+
+    return is_enough

@@ -1,0 +1,1 @@
+"""The shapes that the server speaks, a module each."""

@@ -1,0 +1,108 @@
+"""Service: what all routes share: the model that is served, its engine, and the defaults."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import rwkvcpp
+from rwkvcpp.engine import Engine
+from rwkvcpp.server.errors import ApiError
+from rwkvcpp.server.settings import Settings
+from rwkvcpp.templates import Template, choose_template
+
+
+class Status(IntEnum):
+    """As RWKV-Runner counts."""
+
+    OFFLINE = 0
+    LOADING = 2
+    WORKING = 3
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A model that is being served. A request keeps the one that it began with."""
+
+    model: rwkvcpp.Model
+    engine: Engine
+    template: Template
+    created: int  # seconds since 1970
+
+    @property
+    def id(self) -> str:
+        """What the model is called."""
+        return self.model.path.stem
+
+
+class Service:
+    """The model and what was said about it; threads share one."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.status = Status.OFFLINE
+        self.defaults: dict[str, Any] = {}  # fields of requests that /update-config gave
+        self._serving: Serving | None = None
+        self._loading = threading.Lock()
+        if not settings.no_model:
+            self.load(settings.model, type=settings.type, tokenizer=settings.tokenizer)
+
+    def serving(self) -> Serving:
+        """What answers now; ApiError when nothing does."""
+        if self._serving is None:
+            raise ApiError(400, "model not loaded", code="model_not_loaded")
+        return self._serving
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether there is a model."""
+        return self._serving is not None
+
+    def load(self, path: Any, **options: Any) -> Serving:
+        """Serve another model from now on; if it cannot be loaded, the old one goes on.
+
+        ApiError 304 while another one is being loaded.
+        """
+        if not self._loading.acquire(blocking=False):
+            raise ApiError(304, "another model is being loaded")
+        try:
+            self.status = Status.LOADING
+            new = self._made(rwkvcpp.Model(path, threads=self.settings.threads, **options))
+            old, self._serving = self._serving, new
+        finally:
+            self.status = Status.WORKING if self._serving else Status.OFFLINE
+            self._loading.release()
+        self._retire(old)
+        return new
+
+    def unload(self) -> None:
+        """Serve nothing."""
+        old, self._serving = self._serving, None
+        self.status = Status.OFFLINE
+        self._retire(old)
+
+    def close(self) -> None:
+        """Take no more requests, and end when those that run have had their grace."""
+        if self._serving is not None:
+            self._serving.engine.close(grace=self.settings.grace)
+
+    def _made(self, model: rwkvcpp.Model) -> Serving:
+        template = self.settings.template
+        chosen = model.chat_template if template is None else choose_template(template)
+        for state in self.settings.state:
+            model.load_tuned_state(state)
+        engine = Engine(
+            model, max_batch=self.settings.max_batch, max_waiting=self.settings.max_waiting
+        )
+        return Serving(model, engine, chosen, int(time.time()))
+
+    def _retire(self, old: Serving | None) -> None:
+        """Those whom it serves get their answers."""
+        if old is not None:
+            close = threading.Thread(
+                target=old.engine.close, args=(self.settings.grace,), name="rwkvcpp-retire"
+            )
+            close.start()
