@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from flask import Flask
-from waitress.server import create_server
+from waitress.server import BaseWSGIServer, create_server
 
 from rwkvcpp.server.service import Service
 
@@ -15,11 +16,11 @@ SPARE_THREADS = 16  # for what is answered at once: lists, counts, refusals
 CONNECTIONS = 1024
 
 
-def serve(app: Flask) -> None:
-    """Listen until SIGTERM or Ctrl-C; then those who run get their grace."""
+def make_server(app: Flask) -> BaseWSGIServer:
+    """Listens already, and answers from `run()` on."""
     service: Service = app.extensions["rwkvcpp"]
     settings = service.settings
-    server = create_server(
+    return create_server(
         app,
         host=settings.host,
         port=settings.port,
@@ -29,6 +30,12 @@ def serve(app: Flask) -> None:
         max_request_body_size=settings.max_body_bytes,
         ident="rwkvcpp",
     )
+
+
+def serve(app: Flask) -> None:
+    """Listen until SIGTERM or Ctrl-C; then those who run get their grace."""
+    service: Service = app.extensions["rwkvcpp"]
+    server = make_server(app)
     try:
         server.run()
     finally:
