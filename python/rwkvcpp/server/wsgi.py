@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from flask import Flask
 from waitress.server import BaseWSGIServer, create_server
