@@ -72,6 +72,7 @@ class Engine:
             cache = PrefixCache()
         kept = cache if use_cache else None
         self._model = model
+        self._max_batch = max_batch
         self._loop = Loop(model, max_batch, max_waiting, kept, Pace(step_seconds))
         self._thread = threading.Thread(target=self._loop.run, name="rwkvcpp-engine", daemon=True)
         # Forgotten, it ends. The collector must not wait for that: it may hold what the step needs.
@@ -85,6 +86,11 @@ class Engine:
     def model(self) -> Model:
         """The model that answers."""
         return self._model
+
+    @property
+    def max_batch(self) -> int:
+        """Requests that run at once."""
+        return self._max_batch
 
     @property
     def cache(self) -> PrefixCache | None:
