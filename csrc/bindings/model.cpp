@@ -89,19 +89,37 @@ Batch make_batch(const Model& model, const py::sequence& segments) {
   return batch;
 }
 
+/// Called between chunks, without the GIL.
+void check_signals_with_gil() {
+  const py::gil_scoped_acquire gil;
+  check_signals();
+}
+
+std::span<float> numbers_of(py::array_t<float>& array) {
+  return {array.mutable_data(), static_cast<std::size_t>(array.size())};
+}
+
 py::array_t<float> forward(Model& model, const py::sequence& segments, bool all_logits) {
   const Batch batch = make_batch(model, segments);
   const std::size_t n_rows = all_logits ? batch.n_tokens : batch.sequences.size();
   py::array_t<float> logits({n_rows, model.config().n_vocab});
-  const std::span<float> out(logits.mutable_data(), static_cast<std::size_t>(logits.size()));
+  const std::span<float> out = numbers_of(logits);
   {
     const py::gil_scoped_release nogil;
-    model.forward(batch.sequences, all_logits, out, [] {
-      const py::gil_scoped_acquire gil;
-      check_signals();
-    });
+    model.forward(batch.sequences, all_logits, out, check_signals_with_gil);
   }
   return logits;
+}
+
+py::array_t<float> hidden(Model& model, const py::sequence& segments) {
+  const Batch batch = make_batch(model, segments);
+  py::array_t<float> rows({batch.n_tokens, model.config().n_embd});
+  const std::span<float> out = numbers_of(rows);
+  {
+    const py::gil_scoped_release nogil;
+    model.hidden(batch.sequences, out, check_signals_with_gil);
+  }
+  return rows;
 }
 
 using LayerZeros = std::tuple<std::uint64_t, std::uint64_t, std::uint64_t, bool>;
@@ -189,7 +207,9 @@ void bind_model(py::module_& m) {
                              [](const Model& model) { return model.state_layout().description; })
       .def("initial_state", &Model::initial_state)
       .def("forward", &forward, py::arg("segments"), py::arg("all_logits") = false,
-           "Advance every state over its tokens in one call; return logits.");
+           "Advance every state over its tokens in one call; return logits.")
+      .def("hidden", &hidden, py::arg("segments"),
+           "Advance every state, and return what the head would meet after each token.");
 }
 
 }  // namespace rwkvcpp

@@ -102,6 +102,13 @@ std::size_t count_tokens(std::span<const Sequence> batch) {
   return n;
 }
 
+void check_room(std::size_t n_given, const char* what, std::size_t n_rows, std::size_t width) {
+  if (n_given == n_rows * width) return;
+  throw std::invalid_argument("room for " + std::to_string(n_given) + " " + what +
+                              " was given, expected " + std::to_string(n_rows) + " x " +
+                              std::to_string(width));
+}
+
 }  // namespace
 
 /// Consecutive tokens of one sequence of the batch.
@@ -116,6 +123,13 @@ struct Model::Piece {
 struct Model::Chunk {
   std::vector<Piece> pieces;
   std::size_t n_rows = 0;
+};
+
+/// What a call gives back.
+struct Model::Output {
+  bool every_row;  // or only each sequence's last
+  bool hidden;     // what the head would meet, or the logits that it makes of it
+  float* next;     // where the next row goes
 };
 
 // Loading.
@@ -230,15 +244,24 @@ void Model::forward(std::span<const Sequence> batch, bool all_logits, std::span<
                     const std::function<void()>& between_chunks) {
   check(batch);
   const std::size_t n_rows = all_logits ? count_tokens(batch) : batch.size();
-  if (logits.size() != n_rows * config_.n_vocab) {
-    throw std::invalid_argument("room for " + std::to_string(logits.size()) +
-                                " logits was given, expected " + std::to_string(n_rows) + " x " +
-                                std::to_string(config_.n_vocab));
-  }
+  check_room(logits.size(), "logits", n_rows, config_.n_vocab);
+  take_turn(batch, {.every_row = all_logits, .hidden = false, .next = logits.data()},
+            between_chunks);
+}
+
+void Model::hidden(std::span<const Sequence> batch, std::span<float> rows,
+                   const std::function<void()>& between_chunks) {
+  check(batch);
+  check_room(rows.size(), "numbers", count_tokens(batch), config_.n_embd);
+  take_turn(batch, {.every_row = true, .hidden = true, .next = rows.data()}, between_chunks);
+}
+
+void Model::take_turn(std::span<const Sequence> batch, Output output,
+                      const std::function<void()>& between_chunks) {
   const auto locks = claim_all(batch);
   const std::lock_guard turn(mutex_);
   if (options_.mmap) file_->check_size();
-  run(cut(batch), batch, all_logits, logits.data(), between_chunks);
+  run(cut(batch), batch, output, between_chunks);
   for (const Sequence& sequence : batch) sequence.state->consumed(sequence.tokens);
 }
 
@@ -258,16 +281,16 @@ std::vector<Model::Chunk> Model::cut(std::span<const Sequence> batch) {
   return chunks;
 }
 
-void Model::run(const std::vector<Chunk>& chunks, std::span<const Sequence> batch, bool all_logits,
-                float* logits, const std::function<void()>& between_chunks) {
+void Model::run(const std::vector<Chunk>& chunks, std::span<const Sequence> batch, Output& output,
+                const std::function<void()>& between_chunks) {
   if (chunks.size() == 1) {  // nothing can throw once a state has changed
-    run_chunk(chunks[0], batch, all_logits, logits);
+    run_chunk(chunks[0], batch, output);
     return;
   }
   Backup backup(batch);
   try {
     for (const Chunk& chunk : chunks) {
-      logits = run_chunk(chunk, batch, all_logits, logits);
+      run_chunk(chunk, batch, output);
       if (between_chunks) between_chunks();
     }
   } catch (...) {
@@ -276,9 +299,7 @@ void Model::run(const std::vector<Chunk>& chunks, std::span<const Sequence> batc
   }
 }
 
-/// Returns where the next chunk's logits go.
-float* Model::run_chunk(const Chunk& chunk, std::span<const Sequence> batch, bool all_logits,
-                        float* logits) {
+void Model::run_chunk(const Chunk& chunk, std::span<const Sequence> batch, Output& output) {
   std::vector<Segment> segments;
   std::vector<std::size_t> wanted;  // rows
   std::size_t row = 0;
@@ -286,13 +307,13 @@ float* Model::run_chunk(const Chunk& chunk, std::span<const Sequence> batch, boo
     segments.push_back({row, piece.n_tokens, batch[piece.sequence].state->data()});
     for (std::size_t i = 0; i < piece.n_tokens; ++i, ++row) {
       const bool last = piece.ends_sequence && i + 1 == piece.n_tokens;
-      if (all_logits || last) wanted.push_back(row);
+      if (output.every_row || last) wanted.push_back(row);
     }
   }
   scratch_.use(chunk.n_rows);
   embed(chunk, batch);
   run_layers(segments);
-  return write_logits(wanted, logits);
+  write(wanted, output);
 }
 
 void Model::embed(const Chunk& chunk, std::span<const Sequence> batch) {
@@ -314,25 +335,30 @@ void Model::run_layers(Segments segments) {
   }
 }
 
-float* Model::write_logits(std::span<const std::size_t> rows, float* logits) {
+void Model::write(std::span<const std::size_t> rows, Output& output) {
   for (std::size_t begin = 0; begin < rows.size(); begin += kLogitRows) {
     const auto some = rows.subspan(begin, std::min(kLogitRows, rows.size() - begin));
-    run_head(some, logits);
-    logits += some.size() * config_.n_vocab;
+    const Rows normed = run_norm(some);
+    const Rows result = output.hidden ? normed : run_head(normed);
+    for (std::size_t i = 0; i < result.n_rows; ++i) {
+      std::memcpy(output.next, result.row(i), result.n_cols * sizeof(float));
+      output.next += result.n_cols;
+    }
   }
-  return logits;
 }
 
-void Model::run_head(std::span<const std::size_t> rows, float* logits) {
+Rows Model::run_norm(std::span<const std::size_t> rows) {
   const Rows chosen = chosen_.first(rows.size());
   const Rows normed = normed_.first(rows.size());
-  const Rows result = logits_.first(rows.size());
   ops_->gather(*x_, rows, chosen);
   ops_->layer_norm(chosen, ln_out_, normed);
+  return normed;
+}
+
+Rows Model::run_head(Rows normed) {
+  const Rows result = logits_.first(normed.n_rows);
   ops_->matmul({&head_, normed, result});
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    std::memcpy(logits + i * config_.n_vocab, result.row(i), config_.n_vocab * sizeof(float));
-  }
+  return result;
 }
 
 }  // namespace rwkvcpp

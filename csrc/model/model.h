@@ -85,6 +85,10 @@ class Model {
   /// Calls from several threads take turns.
   void forward(std::span<const Sequence> batch, bool all_logits, std::span<float> logits,
                const std::function<void()>& between_chunks = {});
+  /// The same up to the head, which is left out: `rows` is [all tokens, n_embd], what it would
+  /// meet after each token, behind ln_out.
+  void hidden(std::span<const Sequence> batch, std::span<float> rows,
+              const std::function<void()>& between_chunks = {});
 
   /// std::out_of_range unless 0 <= token < n_vocab.
   void check_token(std::int64_t token, std::size_t position) const;
@@ -92,6 +96,7 @@ class Model {
  private:
   struct Piece;
   struct Chunk;
+  struct Output;
 
   Model(std::shared_ptr<const ModelFile> file, const ModelOptions& options,
         const Progress& progress);
@@ -100,14 +105,16 @@ class Model {
 
   void check(std::span<const Sequence> batch) const;
   static std::vector<Chunk> cut(std::span<const Sequence> batch);
-  void run(const std::vector<Chunk>& chunks, std::span<const Sequence> batch, bool all_logits,
-           float* logits, const std::function<void()>& between_chunks);
-  float* run_chunk(const Chunk& chunk, std::span<const Sequence> batch, bool all_logits,
-                   float* logits);
+  void take_turn(std::span<const Sequence> batch, Output output,
+                 const std::function<void()>& between_chunks);
+  void run(const std::vector<Chunk>& chunks, std::span<const Sequence> batch, Output& output,
+           const std::function<void()>& between_chunks);
+  void run_chunk(const Chunk& chunk, std::span<const Sequence> batch, Output& output);
   void embed(const Chunk& chunk, std::span<const Sequence> batch);
   void run_layers(Segments segments);
-  float* write_logits(std::span<const std::size_t> rows, float* logits);
-  void run_head(std::span<const std::size_t> rows, float* logits);
+  void write(std::span<const std::size_t> rows, Output& output);
+  Rows run_norm(std::span<const std::size_t> rows);
+  Rows run_head(Rows normed);
 
   // In the order of loading.
   const ModelOptions options_;
@@ -128,7 +135,7 @@ class Model {
   // [n_tokens, n_embd], and [n_tokens, n_vocab]
   const Rows* embedded_ = nullptr;
   const Rows* x_ = nullptr;        // the residual
-  Rows chosen_, normed_, logits_;  // rows of which logits are wanted
+  Rows chosen_, normed_, logits_;  // rows that are wanted
   std::mutex mutex_;
 };
 

@@ -181,6 +181,10 @@ class Model:
         in use by another thread; nothing has changed then. KeyboardInterrupt leaves the states as
         they were.
         """
+    def hidden(
+        self, segments: Sequence[tuple[Sequence[int] | NDArray[np.integer[Any]], State]]
+    ) -> NDArray[np.float32]:
+        """The same without the head: what it would meet, [total tokens, n_embd], after ln_out."""
 
 class WorldTokenizer:
     """Greedy longest match over bytes."""

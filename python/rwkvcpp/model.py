@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +24,7 @@ from rwkvcpp.tuned_state import apply_tuned
 from rwkvcpp.zeros import LayerZeros
 
 if TYPE_CHECKING:
+    from rwkvcpp.embedding import Text
     from rwkvcpp.session import Session
     from rwkvcpp.templates import Template
 
@@ -348,6 +349,22 @@ class Model:
         """
         native = [(tokens, self._native_state(state)) for tokens, state in segments]
         return self._native.forward(native, False)
+
+    def embed(self, text: Text | Sequence[Text]) -> NDArray[np.float32]:
+        """What a text is about as a vector of length 1, float32 [n_embd]; of a list, [n, n_embd].
+
+        A text is a string, bytes, or its token ids: read from an initial state, with nothing put
+        before it. The dot product of two vectors says how alike the texts are. A list reads the
+        weights once for several texts, and gives each the vector, to the last bit, that it has
+        alone. Others who compute on the model meanwhile take turns with it, 0.2 s or so each.
+        """
+        from rwkvcpp.embedding import embed, is_one, token_row
+
+        if is_one(text):
+            vector: NDArray[np.float32]
+            [vector] = embed(self, [token_row(self, cast("Text", text), "the text")])
+            return vector
+        return embed(self, [token_row(self, row, f"text {i}") for i, row in enumerate(text)])
 
     def _native_state(self, state: State) -> _core.State:
         if not isinstance(state, State):

@@ -48,6 +48,13 @@ std::vector<float> run(Model& model, State& state, std::span<const TokenId> ids,
   return logits;
 }
 
+std::vector<float> run_hidden(Model& model, State& state, std::span<const TokenId> ids) {
+  std::vector<float> rows(ids.size() * model.config().n_embd);
+  const Sequence sequence = {ids, &state};
+  model.hidden({&sequence, 1}, rows);
+  return rows;
+}
+
 using Arrays = std::map<std::string, std::vector<float>>;
 
 Arrays arrays_of(const State& state) {
@@ -145,6 +152,32 @@ TEST_CASE("all logits are those of one token after the other") {
   CHECK(run(*model, *model->initial_state(), prompt, true) == expected);
 }
 
+TEST_CASE("hidden rows are what the head makes logits of, however a prompt is cut") {
+  ModelBuilder weights = rwkv7();
+  const auto model = loaded(weights);
+  const std::vector<TokenId> prompt = tokens(150);
+  const auto whole = model->initial_state();
+  const std::vector<float> rows = run_hidden(*model, *whole, prompt);
+
+  const std::vector<float> logits = run(*model, *model->initial_state(), prompt, true);
+  const std::vector<float>& head = weights["head.weight"].values;  // [kVocab, kEmbd]
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    double expected = 0;
+    for (std::size_t c = 0; c < kEmbd; ++c) {
+      expected += double{rows[i / kVocab * kEmbd + c]} * double{head[i % kVocab * kEmbd + c]};
+    }
+    REQUIRE(logits[i] == doctest::Approx(expected).epsilon(1e-4).scale(1));
+  }
+
+  const auto pieces = model->initial_state();
+  std::vector<float> cut = run_hidden(*model, *pieces, std::span(prompt).first(33));
+  const auto rest = run_hidden(*model, *pieces, std::span(prompt).subspan(33));
+  cut.insert(cut.end(), rest.begin(), rest.end());
+  CHECK(cut == rows);
+  CHECK(arrays_of(*pieces) == arrays_of(*whole));
+  CHECK(pieces->n_tokens() == 150);
+}
+
 TEST_CASE("mapped and packed weights, one thread and three give the same bits") {
   const ModelOnDisk file(rwkv7().bytes(WeightType::kF16));
   const std::vector<TokenId> prompt = tokens(20);
@@ -229,6 +262,10 @@ TEST_CASE("a wrong call says why and changes nothing") {
             .starts_with("tiny.bin (RWKV 7, 3 layers of 32)"));
   CHECK(error(std::invalid_argument(""), {{fine, good.get()}}) ==
         "room for 100 logits was given, expected 1 x 50");
+  CHECK(message<std::invalid_argument>([&] {
+          const Sequence sequence = {fine, good.get()};
+          model->hidden({&sequence, 1}, logits);
+        }) == "room for 100 numbers was given, expected 2 x 32");
   {
     const auto lock = claim(*other);
     CHECK(error(StateError(""), {{fine, good.get()}, {fine, other.get()}}) ==

@@ -105,8 +105,10 @@ IMPORTS = {
         "_core", "bundled", "checkpoints", "errors", "fingerprint", "state", "tokenizer",
         "tuned_state", "zeros",
         # made late:
-        "rwkv_cpp_state", "session", "session_file", "state_container", "state_file", "templates",
+        "embedding", "rwkv_cpp_state", "session", "session_file", "state_container", "state_file",
+        "templates",
     },
+    "embedding": {"model", "state"},  # for their types alone
     "session": {
         "errors", "model", "sampling", "state", "stream", "whole_file",
         "session_file", "state_container", "state_file",  # made late

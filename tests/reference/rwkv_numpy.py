@@ -325,7 +325,7 @@ def initial_state(weights: Weights) -> State:
     return state
 
 
-def forward(
+def hidden(
     weights: Weights,
     tokens: Sequence[int],
     state: State | None = None,
@@ -333,7 +333,7 @@ def forward(
     group_norm_eps: float = GROUP_NORM_EPS,
     rescale_every: int = 0,
 ) -> tuple[Array, State]:
-    """The logits after every token, [len(tokens), V], and the state after the last.
+    """What the head meets after every token, [len(tokens), C], and the state after the last.
 
     `state` is left as it was. With rescale_every = n the residual stream is halved after every n-th
     layer, for v6 GGUF files, whose output matrices are divided to match.
@@ -348,4 +348,25 @@ def forward(
         x = x + channel_mix(layer, layer_norm(x, weights, f"blocks.{i}.ln2"), state)
         if rescale_every and (i + 1) % rescale_every == 0:
             x = x / 2.0
-    return layer_norm(x, weights, "ln_out") @ weights["head.weight"].T, state
+    return layer_norm(x, weights, "ln_out"), state
+
+
+def forward(
+    weights: Weights,
+    tokens: Sequence[int],
+    state: State | None = None,
+    *,
+    group_norm_eps: float = GROUP_NORM_EPS,
+    rescale_every: int = 0,
+) -> tuple[Array, State]:
+    """The logits after every token, [len(tokens), V], and the state after the last."""
+    rows, state = hidden(
+        weights, tokens, state, group_norm_eps=group_norm_eps, rescale_every=rescale_every
+    )
+    return rows @ weights["head.weight"].T, state
+
+
+def embedding(rows: Array) -> Array:
+    """The text of which `hidden` gave these rows as one vector, of length 1."""
+    mean = rows.mean(axis=0)
+    return mean / np.linalg.norm(mean)
