@@ -305,6 +305,22 @@ def test_an_assistants_message_may_be_left_open():
     assert render(messages, add_generation_prompt=False) == "User✿Hi✿\nBot✿Well✿"
 
 
+@pytest.mark.parametrize("begun", ["<think>", "<think>\n</think>", "<think>Hm</think>\n\nWell"])
+def test_a_message_that_is_left_open_keeps_its_thought(begun: str):
+    messages = [*user("Hi"), {"role": "assistant", "content": begun, "prefix": True}]
+    render = choose_template("g1").render
+    assert render(messages, add_generation_prompt=False) == f"User: Hi\n\nAssistant: {begun}"
+    assert "Hm" not in render(messages)  # it is one of the past there
+
+
+def test_a_raw_message_stands_as_it_is():
+    text = " one\n\n\ntwo\r\n"
+    render = choose_template("world").render
+    messages = [{"role": "user", "content": text, "raw": True}]
+    assert render(messages) == f"User: {text}\n\nAssistant:"
+    assert render(user(text)) == "User: one\ntwo\n\nAssistant:"
+
+
 @pytest.mark.parametrize(
     ("messages", "error", "text"),
     [

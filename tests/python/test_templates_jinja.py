@@ -26,7 +26,8 @@ STRICT = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined)
 # As Hugging Face's tokenizers do it.
 TRIMMING = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
 
-TEXTS = st.text(st.sampled_from("ab \n\r\t:✿<>/'\"\\{%}。User"), max_size=12)
+PIECES = st.sampled_from([*"ab \n\r\t:✿<>/'\"\\{%}。", "User", "</think>"])
+TEXTS = st.lists(PIECES, max_size=12).map("".join)
 PARTS = st.lists(
     st.one_of(TEXTS, st.builds(lambda text: {"type": "text", "text": text}, TEXTS)), max_size=3
 )
@@ -34,7 +35,7 @@ ROLES = st.sampled_from(["system", "developer", "user", "User", "assistant", "to
 MESSAGES = st.lists(
     st.fixed_dictionaries(
         {"role": ROLES, "content": st.one_of(TEXTS, PARTS, st.none())},
-        optional={"prefix": st.booleans(), "type": st.just("text")},
+        optional={"prefix": st.booleans(), "raw": st.booleans(), "type": st.just("text")},
     ),
     max_size=6,
 )

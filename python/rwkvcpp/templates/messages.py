@@ -47,6 +47,7 @@ class Message:
     text: str
     tool_calls: tuple[ToolCall, ...] = ()
     is_open: bool = False  # "prefix": the model goes on in this message
+    is_raw: bool = False  # "raw": the text stands as it is
     # What `Template.reply_message` adds:
     mode: str | None = None  # the mode that the reply was asked for in
     generated: str | None = None  # what the model wrote after the prompt, to the letter
@@ -75,6 +76,7 @@ def _read(message: MessageDict, where: str) -> Message:
             _read_call(call, f"{where}.tool_calls[{i}]") for i, call in enumerate(calls)
         ),
         is_open=bool(message.get("prefix")),
+        is_raw=bool(message.get("raw")),
         mode=_text_or_none(message, "mode", where),
         generated=_text_or_none(message, "generated", where),
     )

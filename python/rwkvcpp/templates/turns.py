@@ -54,6 +54,8 @@ class Turns(Template):
                 tools=tools,
             )
         turns = self._with_tools(read_messages(messages), tools)
+        is_open = bool(turns) and turns[-1].is_open and not add_generation_prompt
+        turns = [replace(turn, is_open=is_open and turn is turns[-1]) for turn in turns]
         chosen = self.mode(mode, tools=tools)
         asked = [self._mode_of(turn) if verbatim else None for turn in turns]
         following = [*asked[1:], chosen if add_generation_prompt else None]
@@ -63,7 +65,7 @@ class Turns(Template):
         ]
         if add_generation_prompt:
             texts.append(self._opening(self.assistant) + chosen.prefill)
-        elif turns and turns[-1].is_open:
+        elif is_open:
             texts[-1] = texts[-1].removesuffix(self.after)
         return self.between.join(texts)
 
@@ -126,11 +128,12 @@ class Turns(Template):
     def _turn(self, turn: Message, following: Mode | None) -> str:
         """A turn in its canonical form, with the hint of the mode that `following` asks for."""
         text = turn.text
-        if turn.role == "assistant":
+        if turn.role == "assistant" and not turn.is_open:
             text = text.rpartition(CLOSE + ">")[2]
         if turn.role == "tool":
             text = self.tool_form.result(text)
-        text = self.cleaning.clean(text, turn.role in self.closed_up)
+        if not turn.is_raw:
+            text = self.cleaning.clean(text, turn.role in self.closed_up)
         text = "\n".join(filter(None, [text, *map(self.tool_form.call, turn.tool_calls)]))
         if turn.role == "user" and following is not None:
             text += following.hint

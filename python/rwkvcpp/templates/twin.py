@@ -39,13 +39,17 @@ TWIN = r"""
 {%- for message in messages -%}
   {%- set role = roles[message.role | lower] -%}
   {%- set text = text_of(message.content) if message.content is defined else '' -%}
-  {%- if role == 'assistant' -%}{%- set text = text.split(@close@)[-1] -%}{%- endif -%}
+  {%- set is_open = loop.last and not is_prompted and message.prefix is defined -%}
+  {%- if role == 'assistant' and not (is_open and message.prefix) -%}
+    {%- set text = text.split(@close@)[-1] -%}
+  {%- endif -%}
   {%- if role == 'tool' -%}{%- set text = @before_result@ ~ text ~ @after_result@ -%}{%- endif -%}
-  {%- set text = clean(text, role in @closed_up@) -%}
+  {%- if message.raw is not defined or not message.raw -%}
+    {%- set text = clean(text, role in @closed_up@) -%}
+  {%- endif -%}
   {%- if role == 'user' and loop.last and is_prompted -%}
     {%- set text = text ~ mode.hint -%}
   {%- endif -%}
-  {%- set is_open = loop.last and not is_prompted and message.prefix is defined -%}
   {{- '' if loop.first else @between@ -}}
   {{- named(names[role], text) -}}
   {{- '' if is_open and message.prefix else @after@ -}}
