@@ -1,15 +1,18 @@
 """Clients that hang up: a thread looks after the connections of all requests that wait.
 
 The server reads ahead of a request's answer, so it knows when the other side is gone; asking it
-costs nothing, and one thread that asks for all costs little.
+costs nothing, and one thread that asks for all costs little. A client that closes its half of the
+connection is gone, too: nothing tells the two apart.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 SECONDS = 0.02  # between two looks
 
@@ -25,22 +28,24 @@ class Disconnects:
         self._thread: threading.Thread | None = None
         self._n = 0
 
-    @contextmanager
-    def watched(self, environ: Mapping[str, Any], on_gone: Callable[[], object]) -> Iterator[None]:
-        """`on_gone` is called once if the client of `environ` hangs up inside of the context.
+    def watch(
+        self, environ: Mapping[str, Any], on_gone: Callable[[], object]
+    ) -> Callable[[], None]:
+        """Have `on_gone` called once if the client of `environ` hangs up before it ends.
 
-        Servers that cannot tell never call it; they close a stream when a write fails.
+        Returns what ends it. Servers that cannot tell never call `on_gone`; they close a stream
+        when a write fails.
         """
         gone = environ.get("waitress.client_disconnected")
         if gone is None:
-            yield
-            return
+            return lambda: None
         key = self._add(gone, on_gone)
-        try:
-            yield
-        finally:
+
+        def end() -> None:
             with self._lock:
                 self._watched.pop(key, None)
+
+        return end
 
     def _add(self, gone: Gone, on_gone: Callable[[], object]) -> int:
         with self._lock:
@@ -64,5 +69,13 @@ class Disconnects:
                 for key, _ in found:
                     del self._watched[key]
             for _, call in found:
-                call()
+                _called(call)
             pause.wait(SECONDS)
+
+
+def _called(on_gone: Callable[[], object]) -> None:
+    """One that fails leaves the others looked after."""
+    try:
+        on_gone()
+    except Exception:
+        logger.exception("a request whose client is gone could not be ended")
