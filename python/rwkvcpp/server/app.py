@@ -5,11 +5,19 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from flask import Flask, Response, jsonify
-from werkzeug.exceptions import HTTPException
+from flask import Flask, Response, current_app, jsonify, request
+from werkzeug.exceptions import (
+    HTTPException,
+    MethodNotAllowed,
+    NotFound,
+    RequestEntityTooLarge,
+)
 
-from rwkvcpp.server.errors import ApiError, as_api_error
-from rwkvcpp.server.routes import openai_chat
+from rwkvcpp.engine import QueueFullError
+from rwkvcpp.server.access import Access
+from rwkvcpp.server.errors import ApiError, as_api_error, body_too_large
+from rwkvcpp.server.guards import install_guards
+from rwkvcpp.server.routes import openai_chat, status
 from rwkvcpp.server.routing import Routes
 from rwkvcpp.server.service import Service
 from rwkvcpp.server.settings import Settings
@@ -17,7 +25,7 @@ from rwkvcpp.server.settings import Settings
 logger = logging.getLogger(__name__)
 
 # One module per shape; a new one is a line here.
-SHAPES: tuple[Routes, ...] = (openai_chat.routes,)
+SHAPES: tuple[Routes, ...] = (openai_chat.routes, status.routes)
 
 
 def create_app(settings: Settings | None = None, **changes: Any) -> Flask:
@@ -33,19 +41,37 @@ def create_app(settings: Settings | None = None, **changes: Any) -> Flask:
     app.extensions["rwkvcpp"] = service
     for shape in SHAPES:
         app.register_blueprint(shape.blueprint(service))
+    install_guards(app, service)
     app.register_error_handler(Exception, _refuse)
+    app.wsgi_app = Access(app.wsgi_app, service)  # type: ignore[method-assign]
     return app
 
 
 def _refuse(error: Exception) -> Response:
     """The same body whatever went wrong, and wherever."""
-    if isinstance(error, HTTPException):
-        answer = ApiError(error.code or 500, error.description or error.name)
-    else:
-        answer = as_api_error(error)
+    answer = _as_answer(error)
+    if isinstance(error, QueueFullError):
+        service: Service = current_app.extensions["rwkvcpp"]
+        service.metrics.refused()
     if answer.status >= 500:
         logger.error("a request failed", exc_info=error)
-    response = jsonify(answer.body)
+    response = jsonify(answer.body) if answer.status != 304 else Response()
     response.status_code = answer.status
     response.headers.update(answer.headers)
+    if isinstance(error, MethodNotAllowed):
+        response.allow.update(error.valid_methods or ())
     return response
+
+
+def _as_answer(error: Exception) -> ApiError:
+    if isinstance(error, RequestEntityTooLarge):
+        limit = current_app.config["MAX_CONTENT_LENGTH"]
+        return body_too_large(limit)
+    if not isinstance(error, HTTPException):
+        return as_api_error(error)
+    if isinstance(error, NotFound):
+        return ApiError(404, f"there is no {request.path}", code="not_found")
+    if isinstance(error, MethodNotAllowed):
+        message = f"{request.path} is not for {request.method}"
+        return ApiError(405, message, code="method_not_allowed")
+    return ApiError(error.code or 500, error.description or error.name)

@@ -73,8 +73,10 @@ class ApiError(Exception):
         """When to come back, and whether to."""
         if self.retry_after is not None:
             return {"Retry-After": str(max(1, round(self.retry_after)))}
+        if self.status == 401:
+            return {"WWW-Authenticate": "Bearer"}
         # OpenAI's clients repeat 409 and 5xx unless told that it is in vain.
-        return {"x-should-retry": "false"} if self.status in (409, 500) else {}
+        return {"x-should-retry": "false"} if self.status in (409, 500, 503) else {}
 
 
 def as_api_error(error: Exception) -> ApiError:
@@ -88,6 +90,12 @@ def as_api_error(error: Exception) -> ApiError:
             message = str(error)
             return ApiError(status, message, type=type_, code=code, retry_after=retry_after)
     return ApiError(500, "the server failed; its log says why", code="internal_error")
+
+
+def body_too_large(limit: int) -> ApiError:
+    """For bodies that nobody wants to keep."""
+    message = f"the body is too long, expected at most {limit} bytes"
+    return ApiError(413, message, code="body_too_large")
 
 
 def not_supported(message: str, param: str | None = None) -> ApiError:

@@ -37,7 +37,13 @@ class Route:
     handler: Callable[..., Answer]
     body: type[Body] | None = None
     touches_machine: bool = False  # 403 in deploy mode, and for pages that --cors does not name
+    changes_service: bool = False  # changes what others get: 403 for the same pages
     is_public: bool = False  # needs no key
+
+    @property
+    def is_for_named(self) -> bool:
+        """Whether pages must have been named one by one to ask for it."""
+        return self.touches_machine or self.changes_service
 
     @property
     def summary(self) -> str:

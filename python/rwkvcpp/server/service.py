@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
 import rwkvcpp
 from rwkvcpp.engine import Engine
+from rwkvcpp.server.disconnects import Disconnects
 from rwkvcpp.server.errors import ApiError
+from rwkvcpp.server.metrics import Metrics
 from rwkvcpp.server.settings import Settings
 from rwkvcpp.templates import Template, choose_template
 
@@ -44,7 +47,12 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.status = Status.OFFLINE
+        self.deploy = settings.deploy  # /switch-model may turn it on, and nothing off
         self.defaults: dict[str, Any] = {}  # fields of requests that /update-config gave
+        self.disconnects = Disconnects()
+        self.metrics = Metrics(self)
+        self.is_ending = False  # what comes now is refused
+        self.on_exit: Callable[[], None] | None = None  # what /exit does, where it can
         self._serving: Serving | None = None
         self._loading = threading.Lock()
         if not settings.no_model:

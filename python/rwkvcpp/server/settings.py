@@ -33,9 +33,14 @@ class Settings:
     cors: Sequence[str] = _setting(
         (), "an origin whose pages may ask, http://host:port; repeatable"
     )
+    allow_host: Sequence[str] = _setting(
+        (), "a name that this server goes by, beside localhost and its address; repeatable"
+    )
     deploy: bool = _setting(False, "refuse what touches this machine: other models, the end")
     max_tokens_limit: int = _setting(102_400, "the most tokens that a request may ask for")
     max_prompt_tokens: int = _setting(1_048_576, "the longest prompt")
+    max_choices: int = _setting(2048, "the most answers to one request: its prompts times n")
     max_body_bytes: int = _setting(16 * 2**20, "the longest body of a request")
     state: Sequence[str | Path] = _setting((), "a tuned state to load; repeatable")
+    log_requests: bool = _setting(False, "write the bodies of requests to the log")
     grace: float = _setting(10.0, "seconds that running requests get when the server ends")
