@@ -17,7 +17,7 @@ from rwkvcpp.engine import QueueFullError
 from rwkvcpp.server.access import Access
 from rwkvcpp.server.errors import ApiError, as_api_error, body_too_large
 from rwkvcpp.server.guards import install_guards
-from rwkvcpp.server.routes import openai_chat, status
+from rwkvcpp.server.routes import infill, openai_chat, status
 from rwkvcpp.server.routing import Routes
 from rwkvcpp.server.service import Service
 from rwkvcpp.server.settings import Settings
@@ -25,7 +25,11 @@ from rwkvcpp.server.settings import Settings
 logger = logging.getLogger(__name__)
 
 # One module per shape; a new one is a line here.
-SHAPES: tuple[Routes, ...] = (openai_chat.routes, status.routes)
+SHAPES: tuple[Routes, ...] = (
+    openai_chat.routes,
+    status.routes,
+    infill.routes,
+)
 
 
 def create_app(settings: Settings | None = None, **changes: Any) -> Flask:

@@ -26,12 +26,12 @@ def event(data: Mapping[str, Any]) -> bytes:
     return b"data: " + text.encode("utf-8", "replace") + b"\n\n"
 
 
-def stream(chunks: Iterator[Mapping[str, Any] | None]) -> Response:
-    """`chunks` as events, None as a ping; an error becomes the last event."""
-    return Response(_written(chunks), mimetype="text/event-stream", headers=HEADERS)
+def stream(chunks: Iterator[Mapping[str, Any] | None], *, done: bytes = DONE) -> Response:
+    """`chunks` as events, None as a ping; an error becomes the last event, else `done` is."""
+    return Response(_written(chunks, done), mimetype="text/event-stream", headers=HEADERS)
 
 
-def _written(chunks: Iterator[Mapping[str, Any] | None]) -> Iterator[bytes]:
+def _written(chunks: Iterator[Mapping[str, Any] | None], done: bytes) -> Iterator[bytes]:
     try:
         for chunk in chunks:
             yield PING if chunk is None else event(chunk)
@@ -41,7 +41,8 @@ def _written(chunks: Iterator[Mapping[str, Any] | None]) -> Iterator[bytes]:
             logger.error("a stream failed", exc_info=error)
         yield event(answer.body)
     else:
-        yield DONE
+        if done:
+            yield done
     finally:
         close = getattr(chunks, "close", None)
         if close is not None:
