@@ -119,8 +119,8 @@ class Terminal:
         self.wait_for_line()
         start = self.screen.cursor.y
         self.child.send(line + "\r")
-        self.wait(lambda: self.screen.cursor.y > start)
-        self.wait_for_line()
+        # Both at once: while it draws, the cursor visits the lines below and comes back.
+        self.wait(lambda: self.screen.cursor.y > start and self._is_at_empty_line())
         return "\n".join(self.lines[start : self.screen.cursor.y])
 
     def leave(self, keys: str = CTRL_D) -> int:
