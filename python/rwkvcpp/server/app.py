@@ -17,7 +17,7 @@ from rwkvcpp.engine import QueueFullError
 from rwkvcpp.server.access import Access
 from rwkvcpp.server.errors import ApiError, as_api_error, body_too_large
 from rwkvcpp.server.guards import install_guards
-from rwkvcpp.server.routes import infill, openai_chat, status
+from rwkvcpp.server.routes import infill, openai_chat, pages, status
 from rwkvcpp.server.routing import Routes
 from rwkvcpp.server.service import Service
 from rwkvcpp.server.settings import Settings
@@ -29,6 +29,7 @@ SHAPES: tuple[Routes, ...] = (
     openai_chat.routes,
     status.routes,
     infill.routes,
+    pages.routes,
 )
 
 
@@ -43,6 +44,7 @@ def create_app(settings: Settings | None = None, **changes: Any) -> Flask:
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.config["MAX_CONTENT_LENGTH"] = service.settings.max_body_bytes
     app.extensions["rwkvcpp"] = service
+    app.extensions["rwkvcpp-shapes"] = SHAPES  # for the page about them
     for shape in SHAPES:
         app.register_blueprint(shape.blueprint(service))
     install_guards(app, service)

@@ -1,0 +1,282 @@
+"""What routes answer, as types: the OpenAPI page shows them, and tests hold the routes to it.
+
+Handlers write plain dictionaries; here is what clients may rely on. A field that may be missing has
+a default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+
+class Error(BaseModel):
+    """What is wrong: a sentence for people, a code for programs."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class Failure(BaseModel):
+    """The body of every answer that is no success."""
+
+    error: Error
+    detail: str
+
+
+class PromptDetails(BaseModel):
+    """What the prompt was spared."""
+
+    cached_tokens: int
+
+
+class Usage(BaseModel):
+    """What an answer has cost."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptDetails
+
+
+class EmbeddingUsage(BaseModel):
+    """What embeddings have cost."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class Function(BaseModel):
+    """A call: `arguments` is the text of a JSON object, "{}" at least."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(BaseModel):
+    """A call that the model asks for."""
+
+    id: str
+    type: Literal["function"]
+    function: Function
+
+
+class TopLogprob(BaseModel):
+    """A token that might have come."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None
+
+
+class TokenLogprob(TopLogprob):
+    """A token that came, and those beside it."""
+
+    top_logprobs: list[TopLogprob]
+
+
+class ChatLogprobs(BaseModel):
+    """Logarithms of probabilities, token by token."""
+
+    content: list[TokenLogprob] | None
+    refusal: None = None
+
+
+class CompletionLogprobs(BaseModel):
+    """Logarithms of probabilities in the older form; the first of an echoed prompt is null."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None] | None
+    text_offset: list[int]
+
+
+FinishReason = Literal["stop", "length", "tool_calls"]
+
+
+class Message(BaseModel):
+    """A reply; `content` is text, if only ""."""
+
+    role: Literal["assistant"]
+    content: str
+    reasoning_content: str | None = None
+    tool_calls: list[ToolCall] | None = None
+
+
+class ChatChoice(BaseModel):
+    """One reply of n."""
+
+    index: int
+    message: Message
+    logprobs: ChatLogprobs | None
+    finish_reason: FinishReason
+
+
+class StateOut(BaseModel):
+    """A state to send back later: the bytes of a state file."""
+
+    format: str
+    data: Any
+    n_tokens: int
+
+
+class ChatCompletion(BaseModel):
+    """A conversation answered."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage
+    state: StateOut | None = None
+
+
+class FunctionDelta(BaseModel):
+    """A piece of a call: the name comes first, arguments add up to JSON."""
+
+    name: str | None = None
+    arguments: str | None = None
+
+
+class ToolCallDelta(BaseModel):
+    """A piece of a call."""
+
+    index: int
+    id: str | None = None
+    type: Literal["function"] | None = None
+    function: FunctionDelta | None = None
+
+
+class Delta(BaseModel):
+    """What has come."""
+
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[ToolCallDelta] | None = None
+
+
+class ChunkChoice(BaseModel):
+    """A piece of one reply of n."""
+
+    index: int
+    delta: Delta
+    logprobs: ChatLogprobs | None = None
+    finish_reason: FinishReason | None
+
+
+class ChatChunk(BaseModel):
+    """An event of a stream; the last one is `[DONE]`. With usage `choices` is empty."""
+
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    choices: list[ChunkChoice]
+    usage: Usage | None = None
+    state: StateOut | None = None
+
+
+class CompletionChoice(BaseModel):
+    """One continuation of n."""
+
+    index: int
+    text: str
+    logprobs: CompletionLogprobs | None
+    finish_reason: FinishReason | None
+
+
+class Completion(BaseModel):
+    """A text continued; streamed, each event is one of these."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: Usage | None = None
+    state: StateOut | None = None
+
+
+class Embedding(BaseModel):
+    """A vector of length 1; base64 of little-endian float32 where that was asked for."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class Embeddings(BaseModel):
+    """A vector for each input."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: EmbeddingUsage
+
+
+class ModelFacts(BaseModel):
+    """A name that a request may give, which selects nothing."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class Models(BaseModel):
+    """The model that is served, and names that programs expect."""
+
+    object: Literal["list"]
+    data: list[ModelFacts]
+
+
+class RunnerStatus(BaseModel):
+    """0: no model, 2: one is being loaded, 3: it works."""
+
+    status: Literal[0, 2, 3]
+    pid: int
+    device_name: str
+
+
+class Okay(BaseModel):
+    """It answers."""
+
+    status: Literal["ok"]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a route answers when all is well."""
+
+    json: Any = field(default_factory=dict)  # a model or a schema; None: no JSON
+    events: Any = None  # of a stream, where there may be one
+    others: tuple[str, ...] = ()  # media types that are no JSON
+    status: int = 200
+    meaning: str = "As asked."
+    without_body: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def kinds(self) -> Iterator[type[BaseModel]]:
+        """The models that it names."""
+        return (kind for kind in (self.json, self.events) if isinstance(kind, type))
+
+
+SUCCESS = Answered({"type": "string", "const": "success"})
+
+# The first path of a route -> its answer; any JSON where there is none here.
+ANSWERS: Mapping[str, Answered] = {
+    "/v1/chat/completions": Answered(ChatCompletion, events=ChatChunk),
+    "/health": Answered(Okay),
+    "/metrics": Answered(None, others=("text/plain",)),
+    "/exit": Answered(Okay),
+    "/docs": Answered(None, others=("text/html",)),
+    "/docs/<name>": Answered(None, others=("text/javascript", "text/css", "image/png")),
+    "/redoc": Answered(None, others=("text/html",), status=302),
+}
