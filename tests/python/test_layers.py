@@ -139,7 +139,10 @@ IMPORTS = {
         "model",  # for its type alone
     },
     "chat": {"", "chat", "header_fields", "profiles", "templates", "tokenizer"},
-    "server": {"", "engine", "profiles", "server", "stream", "templates"},
+    "server": {
+        "", "engine", "profiles", "server", "state_container", "state_file", "stream", "templates",
+        "tokenizer",  # for its type alone
+    },
     "__main__": {"cli"},
     "roofs": {"_core", "model"},
     "speed": {"model", "sampling", "state"},

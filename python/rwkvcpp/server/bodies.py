@@ -41,10 +41,11 @@ def read_body(kind: type[AnyBody], data: bytes) -> AnyBody:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"])) or "the body"
-        message = f"{where} is {_shown(first['input'])}: {first['msg']}"
+        message = f"{where} is {shown(first['input'])}: {first['msg']}"
         raise ApiError(400, message, code="invalid_value", param=where) from error
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value, short enough for a message."""
     text = repr(value)
     return text if len(text) <= 60 else text[:60] + "…"

@@ -10,12 +10,37 @@ from collections.abc import Callable, Sequence
 from rwkvcpp.stream import TextStream
 from rwkvcpp.templates import Delta, ReplyStream, ToolCall
 
+THOUGHT, END_OF_THOUGHT = "<think>", "</think>\n\n"
+
+
+class Inline:
+    """Thoughts as words, in their tags."""
+
+    def __init__(self, *, is_begun: bool = False) -> None:
+        """is_begun: whoever asked has written the first tag, and the model goes on behind it."""
+        self._is_thinking = self._is_open = is_begun
+
+    def words(self, delta: Delta) -> Delta:
+        """What `delta` is among the words."""
+        before = ""
+        if delta.kind == "reasoning" and not self._is_open:
+            before, self._is_thinking, self._is_open = THOUGHT, True, True
+        elif delta.kind == "content" and self._is_thinking:
+            before, self._is_thinking = END_OF_THOUGHT, False
+        return Delta("content", before + delta.text)
+
 
 class Reading:
-    """Texts of a generation in, deltas out; cut anywhere, the deltas joined are the same."""
+    """Texts of a generation in, deltas out; cut anywhere, the deltas joined are the same.
 
-    def __init__(self, stream: ReplyStream, stops: Sequence[str] = ()) -> None:
+    inline: thoughts are words, too.
+    """
+
+    def __init__(
+        self, stream: ReplyStream, stops: Sequence[str] = (), *, inline: Inline | None = None
+    ) -> None:
         self._stream = stream
+        self._inline = inline
         self._words = TextStream(stops)
         self.reasoning = self.content = ""
 
@@ -39,6 +64,8 @@ class Reading:
         return rest + self._kept([Delta("content", self._words.finish())])
 
     def _read(self, deltas: Sequence[Delta]) -> list[Delta]:
+        if self._inline is not None:
+            deltas = [self._inline.words(delta) for delta in deltas]
         return self._kept(
             [
                 Delta(kind, self._words.push(text.encode("utf-8")) if kind == "content" else text)
@@ -57,11 +84,10 @@ class Reading:
         return deltas
 
 
-def until_stop(stream: ReplyStream, stops: Sequence[str]) -> Callable[[str], bool] | None:
+def until_stop(reading: Reading, stops: Sequence[str]) -> Callable[[str], bool] | None:
     """For `Request.until`: whether one of the stops came by now, in a reading of its own."""
     if not stops:
         return None
-    reading = Reading(stream, stops)
 
     def is_enough(text: str) -> bool:
         reading.push(text)

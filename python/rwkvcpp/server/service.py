@@ -14,6 +14,7 @@ from rwkvcpp.engine import Engine
 from rwkvcpp.server.disconnects import Disconnects
 from rwkvcpp.server.errors import ApiError
 from rwkvcpp.server.metrics import Metrics
+from rwkvcpp.server.openai.tool_memory import ToolMemory
 from rwkvcpp.server.settings import Settings
 from rwkvcpp.templates import Template, choose_template
 
@@ -51,6 +52,7 @@ class Service:
         self.defaults: dict[str, Any] = {}  # fields of requests that /update-config gave
         self.disconnects = Disconnects()
         self.metrics = Metrics(self)
+        self.tools_of_calls = ToolMemory()
         self.is_ending = False  # what comes now is refused
         self.on_exit: Callable[[], None] | None = None  # what /exit does, where it can
         self._serving: Serving | None = None
@@ -68,6 +70,15 @@ class Service:
     def is_serving(self) -> bool:
         """Whether there is a model."""
         return self._serving is not None
+
+    def tuned_state(self, name: str) -> rwkvcpp.State:
+        """The tuned state of that name, which is loaded; ApiError for others."""
+        states = self.serving().model.tuned_states
+        if name not in states:
+            known = ", ".join(map(repr, states)) or "none"
+            message = f"the tuned state {name!r} is not loaded; those that are: {known}"
+            raise ApiError(400, message, code="invalid_value", param="state")
+        return states[name]
 
     def load(self, path: Any, **options: Any) -> Serving:
         """Serve another model from now on; if it cannot be loaded, the old one goes on.
