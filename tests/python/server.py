@@ -14,7 +14,7 @@ from flask import Flask
 
 from rwkvcpp.server import Settings, create_app
 from rwkvcpp.server.service import Service
-from rwkvcpp.server.wsgi import make_server
+from rwkvcpp.server.wsgi import Server
 
 PATIENCE = 60  # seconds until a test fails that would wait for ever
 
@@ -42,10 +42,15 @@ class Reply:
 
 @dataclass(frozen=True)
 class LiveServer:
-    """Where it listens, and what it serves."""
+    """The application, and the server that it is asked through."""
 
     app: Flask
-    port: int
+    server: Server
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self.server.port
 
     @property
     def url(self) -> str:
@@ -87,16 +92,12 @@ class LiveServer:
 def live_server(**settings: Any) -> Iterator[LiveServer]:
     """A server with these settings on a free port; at the end nothing of it is left."""
     app = create_app(Settings(**{"port": 0, **settings}))
-    server = make_server(app)
+    server = Server(app)
     thread = threading.Thread(target=server.run, name="live-server")
     thread.start()
-    live = LiveServer(app, server.effective_port)
     try:
-        yield live
+        yield LiveServer(app, server)
     finally:
-        live.service.close()
-        # In the thread that owns the sockets: it ends when there are none.
-        server.trigger.pull_trigger(server.asyncore.close_all.__get__(server._map))
+        server.end(grace=0)
         thread.join(PATIENCE)
-        server.task_dispatcher.shutdown()
         assert not thread.is_alive()

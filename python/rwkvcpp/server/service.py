@@ -56,6 +56,7 @@ class Service:
         self.is_ending = False  # what comes now is refused
         self.on_exit: Callable[[], None] | None = None  # what /exit does, where it can
         self._serving: Serving | None = None
+        self._retiring: list[Engine] = []
         self._loading = threading.Lock()
         if not settings.no_model:
             self.load(settings.model, type=settings.type, tokenizer=settings.tokenizer)
@@ -103,10 +104,15 @@ class Service:
         self.status = Status.OFFLINE
         self._retire(old)
 
-    def close(self) -> None:
-        """Take no more requests, and end when those that run have had their grace."""
-        if self._serving is not None:
-            self._serving.engine.close(grace=self.settings.grace)
+    def close(self, grace: float | None = None) -> None:
+        """Take no more requests, and end when those that run have had their grace.
+
+        grace: seconds; None is that of the settings.
+        """
+        deadline = time.monotonic() + (self.settings.grace if grace is None else grace)
+        serving = [] if self._serving is None else [self._serving.engine]
+        for engine in [*self._retiring, *serving]:
+            engine.close(max(0.0, deadline - time.monotonic()))
 
     def _made(self, model: rwkvcpp.Model) -> Serving:
         template = self.settings.template
@@ -121,7 +127,11 @@ class Service:
     def _retire(self, old: Serving | None) -> None:
         """Those whom it serves get their answers."""
         if old is not None:
-            close = threading.Thread(
-                target=old.engine.close, args=(self.settings.grace,), name="rwkvcpp-retire"
-            )
-            close.start()
+            self._retiring.append(old.engine)
+            threading.Thread(
+                target=self._close_retired, args=(old.engine,), name="rwkvcpp-retire", daemon=True
+            ).start()
+
+    def _close_retired(self, engine: Engine) -> None:
+        engine.close(self.settings.grace)
+        self._retiring.remove(engine)
