@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.resources import as_file, files
+from importlib.resources import files
 
-from flask import Response, current_app, redirect, send_from_directory
+from flask import Response, current_app, redirect
 from werkzeug.exceptions import NotFound
 
 from rwkvcpp.server.openapi import openapi
@@ -13,7 +13,11 @@ from rwkvcpp.server.service import Service
 
 routes = Routes("pages")
 
-ASSETS = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
+ASSETS = {  # of Swagger UI, and what they are
+    "swagger-ui.css": "text/css",
+    "swagger-ui-bundle.js": "text/javascript",
+    "favicon-32x32.png": "image/png",
+}
 
 # A browser that heeds it asks no other host, whatever the assets say.
 POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
@@ -60,8 +64,8 @@ def asset(service: Service, name: str) -> Answer:
         return _from_here(Response(START, mimetype="text/javascript"))
     if name not in ASSETS:
         raise NotFound(f"{name} is no part of the page")
-    with as_file(files("flask_swagger_ui") / "dist") as folder:
-        return _from_here(send_from_directory(folder, name))
+    data = files("flask_swagger_ui").joinpath("dist", name).read_bytes()
+    return _from_here(Response(data, mimetype=ASSETS[name]))
 
 
 @routes.get("/redoc", is_public=True)
