@@ -17,7 +17,7 @@ from rwkvcpp.engine import QueueFullError
 from rwkvcpp.server.access import Access
 from rwkvcpp.server.errors import ApiError, as_api_error, body_too_large
 from rwkvcpp.server.guards import install_guards
-from rwkvcpp.server.routes import infill, openai_chat, pages, status
+from rwkvcpp.server.routes import infill, openai_chat, pages, runner, status
 from rwkvcpp.server.routing import Routes
 from rwkvcpp.server.service import Service
 from rwkvcpp.server.settings import Settings
@@ -30,6 +30,7 @@ SHAPES: tuple[Routes, ...] = (
     status.routes,
     infill.routes,
     pages.routes,
+    runner.routes,
 )
 
 

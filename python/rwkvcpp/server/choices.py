@@ -57,9 +57,11 @@ class Choices:
         self._generations: dict[int, Generation] = {}
         self._followers: dict[int, list[tuple[int, Request]]] = {}
         self._outside: deque[tuple[int, Request]] = deque()  # who are not in the engine yet
+        self.client = requests[0][0].client if requests else ""  # whose they are
         self._n = 0
         self._n_inside = 0
         self._is_cancelled = self._is_stopped = False
+        self.is_over = False  # nobody reads its events any more
         for first, *others in requests:
             index = self._n
             self._followers[index] = [(index + 1 + i, other) for i, other in enumerate(others)]
@@ -120,6 +122,7 @@ class Choices:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.is_over = True
         if self._unwatch is not None:
             self._unwatch()
         self.cancel()

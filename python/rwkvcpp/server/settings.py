@@ -42,5 +42,11 @@ class Settings:
     max_choices: int = _setting(2048, "the most answers to one request: its prompts times n")
     max_body_bytes: int = _setting(16 * 2**20, "the longest body of a request")
     state: Sequence[str | Path] = _setting((), "a tuned state to load; repeatable")
+    state_folder: Sequence[str | Path] = _setting(
+        (), "a folder whose tuned states requests may name; repeatable"
+    )
+    model_folder: Sequence[str | Path] = _setting(
+        (), "a folder that /switch-model loads from (without it: any file); repeatable"
+    )
     log_requests: bool = _setting(False, "write the bodies of requests to the log")
     grace: float = _setting(10.0, "seconds that running requests get when the server ends")

@@ -55,7 +55,7 @@ def read_beginning(service: Service, serving: Serving, body: StateFields) -> Beg
     if not asked:
         return NOTHING
     if isinstance(asked, str):
-        return Beginning(service.tuned_state(asked))
+        return Beginning(serving.states.named(asked))
     pending = asked.get("pending") or ""
     if not isinstance(pending, str):
         raise _wrong(f"state.pending is {pending!r:.60}, expected text")

@@ -16,12 +16,13 @@ from rwkvcpp.server.service import Service
 
 def whole(service: Service, asked: Asked, choices: Choices) -> dict[str, Any]:
     """The answer at once."""
+    answer = head("chatcmpl", "chat.completion", asked.serving)
+    service.active.add(answer["id"], choices)
     replies = [ChatChoice(service, asked) for _ in asked.requests]
     with choices:
         for numbered in choices.events():
             if numbered is not None and isinstance(numbered.event, TokenEvent | EndEvent):
                 replies[numbered.choice].push(numbered.event)
-    answer = head("chatcmpl", "chat.completion", asked.serving)
     answer["choices"] = [_choice(index, reply, asked) for index, reply in enumerate(replies)]
     return answer | {"usage": _usage(replies)} | _state_of_only(replies)
 
@@ -29,6 +30,7 @@ def whole(service: Service, asked: Asked, choices: Choices) -> dict[str, Any]:
 def chunks(service: Service, asked: Asked, choices: Choices) -> Iterator[dict[str, Any] | None]:
     """The answer as it comes; None after a silence."""
     start = head("chatcmpl", "chat.completion.chunk", asked.serving)
+    service.active.add(start["id"], choices)
     replies = [ChatChoice(service, asked) for _ in asked.requests]
     with_usage = asked.body.stream_options.include_usage
     with choices:

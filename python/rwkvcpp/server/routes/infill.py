@@ -14,7 +14,9 @@ from rwkvcpp.server import sse
 from rwkvcpp.server.bodies import Body
 from rwkvcpp.server.choices import Choices
 from rwkvcpp.server.errors import not_supported, refusing
-from rwkvcpp.server.fields import SamplingFields, StopFields
+from rwkvcpp.server.fields import TOKEN_LIMIT, SamplingFields, StopFields
+from rwkvcpp.server.limits import check_max_tokens, check_prompt
+from rwkvcpp.server.refusals import Refusing
 from rwkvcpp.server.routing import Answer, Routes
 from rwkvcpp.server.service import Service, Serving
 from rwkvcpp.templates.prompts import Prompt, fill_in_the_middle
@@ -45,7 +47,7 @@ class Extra(Body):
     text: str = ""
 
 
-class InfillBody(SamplingFields, StopFields):
+class InfillBody(SamplingFields, StopFields, Refusing):
     """What stands before and behind the text that is wanted, in llama.cpp's words."""
 
     input_prefix: str = ""
@@ -53,12 +55,10 @@ class InfillBody(SamplingFields, StopFields):
     input_extra: list[Extra] = Field(default_factory=list)
     prompt: str = ""  # how the middle begins
     max_tokens: int | None = Field(
-        None, ge=-1, validation_alias=AliasChoices("n_predict", "max_tokens")
+        None, ge=-1, le=TOKEN_LIMIT, validation_alias=AliasChoices("n_predict", "max_tokens")
     )
     stream: bool = False
     cache_prompt: bool = True
-    grammar: Any = None
-    json_schema: Any = None
 
 
 @routes.post("/infill", body=InfillBody)
@@ -79,12 +79,10 @@ def infill(service: Service, body: InfillBody) -> Answer:
 
 def understand(service: Service, serving: Serving, body: InfillBody) -> Request:
     """The request that `body` makes."""
-    for name in ("grammar", "json_schema"):
-        if getattr(body, name):
-            raise not_supported(f"{name} cannot be kept to here", name)
     prompt = middle(serving, body.input_prefix, body.input_suffix, param="input_suffix")
     extra = "".join(each.text + "\n\n" for each in body.input_extra if each.text)
     tokens = [0, *serving.model.tokenizer.encode(extra + prompt.text + body.prompt)]
+    check_prompt(service.settings, tokens, "input_prefix")
     chosen = profile(prompt.profile)
     with refusing():
         sampling = body.sampling(chosen, {})
@@ -92,6 +90,7 @@ def understand(service: Service, serving: Serving, body: InfillBody) -> Request:
         max_tokens = chosen.max_tokens or 500
     else:
         max_tokens = body.max_tokens
+        check_max_tokens(service.settings, max_tokens, "n_predict")
     return Request(
         tokens=tokens,
         sampling=sampling,
