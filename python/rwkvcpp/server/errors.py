@@ -36,6 +36,9 @@ CAUSES: tuple[tuple[type[Exception], int, str], ...] = (
 )
 
 
+LONGEST = 500  # characters of a sentence: what it quotes may be megabytes
+
+
 class ApiError(Exception):
     """An answer that is no success: a sentence for people, a code for programs."""
 
@@ -51,7 +54,7 @@ class ApiError(Exception):
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.message = message
+        self.message = message if len(message) <= LONGEST else message[:LONGEST] + "…"
         self.type = type or TYPES.get(status, "invalid_request_error")
         self.code = code
         self.param = param
