@@ -217,6 +217,17 @@ def test_logprobs_are_of_the_logits_as_they_are(model, engine):
         assert logprob.top == tuple((int(token), expected[i, token]) for token in best)
 
 
+def test_the_stop_token_has_a_logprob_too(engine):
+    drawn = engine.submit(request(logprobs=2, stop_tokens=[])).answer(PATIENCE).tokens
+    wanted = request(logprobs=2, stop_tokens=[drawn[3].token])
+    answer = engine.submit(wanted).answer(PATIENCE)
+    n_shown = len(answer.tokens)
+    assert answer.end.stop_logprob == drawn[n_shown].logprob
+    silent = engine.submit(request(stop_tokens=[drawn[3].token])).answer(PATIENCE)
+    assert silent.end.stop_token is not None
+    assert silent.end.stop_logprob is None
+
+
 def test_a_prompt_may_be_scored_and_nothing_drawn(model, engine):
     wanted = request(300, max_tokens=0, prompt_logprobs=0)
     answer = engine.submit(wanted).answer(PATIENCE)

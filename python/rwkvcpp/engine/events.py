@@ -54,6 +54,7 @@ class EndEvent:
     text: what was held back until now.
     finish_reason: "stop" (a stop string or token), "length" or "cancelled".
     stop_token: the stop token that ended it, which has no TokenEvent; None for other reasons.
+    stop_logprob: of the stop token, if the request asks for logprobs.
     state: after every token of prompt and completion, if the request asks for it.
     """
 
@@ -61,6 +62,7 @@ class EndEvent:
     finish_reason: FinishReason
     usage: Usage
     stop_token: int | None = None
+    stop_logprob: TokenLogprob | None = None
     state: State | None = field(default=None, repr=False)
 
 

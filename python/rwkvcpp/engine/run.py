@@ -58,6 +58,7 @@ class Run:
         self._prompt_logprobs: list[TokenLogprob | None] = [None]
         self._drawn: list[int] = []
         self._finish_reason: FinishReason | None = None  # known before the end, see _is_kept
+        self._stop_logprob: TokenLogprob | None = None
 
     # What it wants
 
@@ -155,21 +156,24 @@ class Run:
         token = self._sampler.sample(logits)
         self._drawn.append(token)
         if token in self._stop_tokens:
-            self._finish_reason = "stop"
+            self._finish_reason, self._stop_logprob = "stop", self._logprob(token, logits)
         else:
             self._show(token, logits)
         if self._finish_reason is not None and not self._is_kept:
             self._end(self._finish_reason)
 
     def _show(self, token: int, logits: Logits) -> None:
-        data, n_top = self._token_bytes(token), self.request.logprobs
-        logprob = None if n_top is None else token_logprob(logits, token, n_top)
+        data = self._token_bytes(token)
         text = self._stream.push(data)
-        self.channel.put(TokenEvent(token, data, text, logprob))
+        self.channel.put(TokenEvent(token, data, text, self._logprob(token, logits)))
         if self._stream.stopped or (text and self._is_enough(text)):
             self._finish_reason = "stop"
         elif len(self._drawn) == self.request.max_tokens:
             self._finish_reason = "length"
+
+    def _logprob(self, token: int, logits: Logits) -> TokenLogprob | None:
+        n_top = self.request.logprobs
+        return None if n_top is None else token_logprob(logits, token, n_top)
 
     def _is_enough(self, text: str) -> bool:
         return self.request.until is not None and self.request.until(text)
@@ -199,7 +203,10 @@ class Run:
         state = self.state if self.request.return_state and reason != "cancelled" else None
         by_token = reason == "stop" and self._drawn[-1] in self._stop_tokens
         stop_token = self._drawn[-1] if by_token else None
-        self.channel.put(EndEvent(self._stream.finish(), reason, usage, stop_token, state))
+        stop_logprob = self._stop_logprob if by_token else None
+        self.channel.put(
+            EndEvent(self._stream.finish(), reason, usage, stop_token, stop_logprob, state)
+        )
 
     def cancel(self) -> None:
         """End, as nobody wants more."""

@@ -17,7 +17,16 @@ from rwkvcpp.engine import QueueFullError
 from rwkvcpp.server.access import Access
 from rwkvcpp.server.errors import ApiError, as_api_error, body_too_large
 from rwkvcpp.server.guards import install_guards
-from rwkvcpp.server.routes import infill, openai_chat, pages, runner, status
+from rwkvcpp.server.routes import (
+    embeddings,
+    infill,
+    models,
+    openai_chat,
+    openai_completions,
+    pages,
+    runner,
+    status,
+)
 from rwkvcpp.server.routing import Routes
 from rwkvcpp.server.service import Service
 from rwkvcpp.server.settings import Settings
