@@ -2,122 +2,88 @@
 // squares of errors, each counted by w.
 //
 // Codes for many scales, the best scale (and minimum) for each by linear regression, and of these
-// the one that leaves the least error; then codes and scale in turns, as long as that helps. Sums
-// are kept in eight parts, which are added up in one order: compilers make vectors of them, and
-// every machine the same numbers.
+// the one that leaves the least error; then codes and scale in turns, as long as that helps. Eight
+// blocks that follow each other are searched at once.
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
+#include "quant/eight.h"
 #include "quant/fit.h"
 
 namespace rwkvcpp::fit {
 
-inline constexpr std::size_t kLanes = 8;
-
-/// Terms of a sum, each added to the lane of its index.
-struct LaneSum {
-  float lanes[kLanes] = {};
-
-  double total() const noexcept {
-    double sum = 0.0;
-    for (const float lane : lanes) sum += static_cast<double>(lane);
-    return sum;
-  }
-};
-
-/// To the nearest integer, halves to even, for |x| < 2^22.
-inline float nearest_float(float x) noexcept {
-  constexpr float kNoFraction = 0x1.8p23f;
-  return (x + kNoFraction) - kNoFraction;
-}
-
-/// What codes l explain of x: of sum w x^2, the part that scale * l (+ minimum) takes away.
+/// Of eight blocks: what codes explain of sum w x^2 when weights are scale * code + minimum.
 struct Explained {
-  double gain = 0.0, scale = 0.0, minimum = 0.0;
-};
+  Eight gain = 0.0f, scale = 0.0f, minimum = 0.0f;
+  Eight from = 0.0f, inverse = 0.0f;  // the codes: (x - from) * inverse, rounded
 
-/// Codes of a block while they are sought, as floats.
-template <std::size_t n>
-struct Candidate {
-  float codes[n];
-
-  template <class Code>
-  void copy_to(Code* out) const noexcept {
-    for (std::size_t i = 0; i < n; ++i) out[i] = static_cast<Code>(codes[i]);
+  /// Takes over the lanes in which another explains more; whether there is any.
+  bool take_better(const Explained& other) noexcept {
+    const Mask better = gain < other.gain;
+    gain = select(better, other.gain, gain);
+    scale = select(better, other.scale, scale);
+    minimum = select(better, other.minimum, minimum);
+    from = select(better, other.from, from);
+    inverse = select(better, other.inverse, inverse);
+    return any(better);
   }
 
-  void encode(const float* x, float minimum, float inverse, float low, float high) noexcept {
-    for (std::size_t i = 0; i < n; ++i) {
-      codes[i] = std::min(std::max(nearest_float((x[i] - minimum) * inverse), low), high);
-    }
-  }
-
-  Explained by_scale(const float* x, const float* w) const noexcept {
-    LaneSum xl, ll;
-    for (std::size_t i = 0; i < n; i += kLanes) {
-      for (std::size_t k = 0; k < kLanes; ++k) {
-        const float wl = w[i + k] * codes[i + k];
-        xl.lanes[k] += wl * x[i + k];
-        ll.lanes[k] += wl * codes[i + k];
-      }
-    }
-    const double xl_total = xl.total(), ll_total = ll.total();
-    if (!(ll_total > 0.0)) return {};
-    return {xl_total * xl_total / ll_total, xl_total / ll_total, 0.0};
-  }
-
-  /// sum_w and sum_x: of w and of w x.
-  Explained by_scale_and_minimum(const float* x, const float* w, double sum_w,
-                                 double sum_x) const noexcept {
-    LaneSum l, xl, ll;
-    for (std::size_t i = 0; i < n; i += kLanes) {
-      for (std::size_t k = 0; k < kLanes; ++k) {
-        const float wl = w[i + k] * codes[i + k];
-        l.lanes[k] += wl;
-        xl.lanes[k] += wl * x[i + k];
-        ll.lanes[k] += wl * codes[i + k];
-      }
-    }
-    const double l_total = l.total(), xl_total = xl.total(), ll_total = ll.total();
-    const double determinant = sum_w * ll_total - l_total * l_total;
-    if (!(determinant > 0.0)) return {};
-    const double scale = (sum_w * xl_total - sum_x * l_total) / determinant;
-    const double minimum = (ll_total * sum_x - l_total * xl_total) / determinant;
-    return {scale * xl_total + minimum * sum_x, scale, minimum};
+  /// Numbers to their codes.
+  template <std::size_t n>
+  void encode(Abreast<n>& x, const CodeRange& codes) const noexcept {
+    for (std::size_t i = 0; i < n; ++i) x[i] = codes.nearest((x[i] - from) * inverse);
   }
 };
 
 inline constexpr int kRounds = 3;  // of codes and scale in turns
 
-/// weight = scale * code, codes -limit ... limit - 1.
+/// weight = scale * code, codes -limit ... limit - 1, of eight blocks.
 template <std::size_t n>
-Symmetric<n> closest_symmetric(const float* x, const float* w, int limit) noexcept {
-  const float peak = signed_peak(x, n);
-  if (std::fabs(peak) < kSmallestPeak) return {};
-
-  const auto low = static_cast<float>(-limit), high = static_cast<float>(limit - 1);
-  Explained best;
-  Candidate<n> found{};
-  const auto attempt = [&](float inverse) {
-    Candidate<n> tried;
-    tried.encode(x, 0.0f, inverse, low, high);
-    const Explained explained = tried.by_scale(x, w);
-    if (!(explained.gain > best.gain)) return false;
-    best = explained;
-    found = tried;
-    return true;
+Explained closest_scale(const Abreast<n>& x, const Abreast<n>& w, const CodeRange& codes,
+                        int limit) noexcept {
+  const auto explained = [&](const Eight& inverse) {
+    Eight xl = 0.0f, ll = 0.0f;
+    for (std::size_t i = 0; i < n; ++i) {
+      const Eight l = codes.nearest(inverse * x[i]);
+      const Eight wl = w[i] * l;
+      xl += wl * x[i];
+      ll += wl * l;
+    }
+    const Eight scale = xl / ll;  // no number where all codes are zero, and so is the gain
+    return Explained{scale * xl, scale, 0.0f, 0.0f, inverse};
   };
-  for (int s = -10; s <= 10; ++s) attempt((low + 0.2f * static_cast<float>(s)) / peak);
-  for (int round = 0; round < kRounds && best.scale != 0.0; ++round) {
-    if (!attempt(static_cast<float>(1.0 / best.scale))) break;
+  const Eight peak = signed_peak(x);
+  const Mask zeros = abs(peak) < kSmallestPeak;
+  Explained best;
+  for (int s = -10; s <= 10; ++s) {
+    const float steps = 0.2f * static_cast<float>(s) - static_cast<float>(limit);
+    best.take_better(explained(select(zeros, 0.0f, Eight(steps) / peak)));
   }
-  Symmetric<n> fit{static_cast<float>(best.scale), {}};
-  found.copy_to(fit.codes);
-  return fit;
+  for (int round = 0; round < kRounds; ++round) {
+    if (!best.take_better(explained(select(zeros, 0.0f, Eight(1.0f) / best.scale)))) break;
+  }
+  return best;
+}
+
+/// The same for blocks that follow each other.
+template <std::size_t n>
+void closest_symmetric(const float* weights, const float* importances, int limit,
+                       std::span<Symmetric<n>> fits) noexcept {
+  const CodeRange codes(-limit, limit - 1);
+  for (std::size_t first = 0; first < fits.size(); first += kAbreast) {
+    Abreast<n> x(weights, first, fits.size());
+    const Explained best =
+        closest_scale(x, Abreast<n>(importances, first, fits.size()), codes, limit);
+    best.encode(x, codes);
+    for (std::size_t k = first; k < std::min(first + kAbreast, fits.size()); ++k) {
+      fits[k].scale = best.scale[k - first];
+      x.take(k - first, fits[k].codes);
+    }
+  }
 }
 
 /// weight = scale * code + minimum, codes 0 ... limit.
@@ -127,42 +93,66 @@ struct WithMinimum {
   std::uint8_t codes[n];
 };
 
+/// Scale and minimum of eight blocks whose smallest weight is zero and whose largest is `range`.
 template <std::size_t n>
-WithMinimum<n> closest_with_minimum(const float* in, const float* w, int limit) noexcept {
-  const auto [lowest, highest] = std::minmax_element(in, in + n);
-  const float base = *lowest, range = *highest - base;
-  if (!(range > 0.0f)) return {0.0f, base, {}};
-
-  float x[n];  // from zero: what a minimum would explain of large numbers hides the rest
-  LaneSum ws, xs;
+Explained closest_line(const Abreast<n>& x, const Abreast<n>& w, const Eight& range,
+                       const CodeRange& codes, int limit) noexcept {
+  Eight sum_w = 0.0f, sum_x = 0.0f;
   for (std::size_t i = 0; i < n; ++i) {
-    x[i] = in[i] - base;
-    ws.lanes[i % kLanes] += w[i];
-    xs.lanes[i % kLanes] += w[i] * x[i];
+    sum_w += w[i];
+    sum_x += w[i] * x[i];
   }
-  const double sum_w = ws.total(), sum_x = xs.total();
-  const auto high = static_cast<float>(limit);
-  Explained best;
-  Candidate<n> found{};
-  const auto attempt = [&](float minimum, float inverse) {
-    Candidate<n> tried;
-    tried.encode(x, minimum, inverse, 0.0f, high);
-    const Explained explained = tried.by_scale_and_minimum(x, w, sum_w, sum_x);
-    if (!(explained.gain > best.gain)) return false;
-    best = explained;
-    found = tried;
-    return true;
+  const auto explained = [&](const Eight& from, const Eight& inverse) {
+    Eight sum_l = 0.0f, xl = 0.0f, ll = 0.0f;
+    for (std::size_t i = 0; i < n; ++i) {
+      const Eight l = codes.nearest((x[i] - from) * inverse);
+      const Eight wl = w[i] * l;
+      sum_l += wl;
+      xl += wl * x[i];
+      ll += wl * l;
+    }
+    const Eight mean_l = sum_l / sum_w;
+    const Eight gained = xl - mean_l * sum_x;  // what x and l have off their means in common
+    const Eight scale = gained / (ll - mean_l * sum_l);
+    return Explained{scale * gained, scale, (sum_x - scale * sum_l) / sum_w, from, inverse};
   };
+  const auto high = static_cast<float>(limit);
+  const Mask flat = range < kSmallestPeak;
+  Explained best;
   for (int s = -18; s <= 18; ++s) {  // from the best minimum so far: there are better ones nearby
-    const auto minimum = static_cast<float>(best.minimum);
-    attempt(minimum, (high + 0.05f * static_cast<float>(s)) / (range - minimum));
+    const Eight inverse = Eight(high + 0.05f * static_cast<float>(s)) / (range - best.minimum);
+    best.take_better(explained(best.minimum, select(flat, 0.0f, inverse)));
   }
-  for (int round = 0; round < kRounds && best.scale > 0.0; ++round) {
-    if (!attempt(static_cast<float>(best.minimum), static_cast<float>(1.0 / best.scale))) break;
+  for (int round = 0; round < kRounds; ++round) {
+    const Eight inverse = Eight(1.0f) / best.scale;
+    if (!best.take_better(explained(best.minimum, select(flat, 0.0f, inverse)))) break;
   }
-  WithMinimum<n> fit{static_cast<float>(best.scale), static_cast<float>(best.minimum) + base, {}};
-  found.copy_to(fit.codes);
-  return fit;
+  return best;
+}
+
+/// The same for blocks that follow each other, whatever they begin with.
+template <std::size_t n>
+void closest_with_minimum(const float* weights, const float* importances, int limit,
+                          std::span<WithMinimum<n>> fits) noexcept {
+  const CodeRange codes(0, limit);
+  for (std::size_t first = 0; first < fits.size(); first += kAbreast) {
+    Abreast<n> x(weights, first, fits.size());
+    Eight base = x[0], highest = x[0];
+    for (std::size_t i = 1; i < n; ++i) {
+      base = min(base, x[i]);
+      highest = max(highest, x[i]);
+    }
+    // What a minimum would explain of large numbers hides the rest.
+    for (std::size_t i = 0; i < n; ++i) x[i] = x[i] - base;
+    const Explained best =
+        closest_line(x, Abreast<n>(importances, first, fits.size()), highest - base, codes, limit);
+    best.encode(x, codes);
+    for (std::size_t k = first; k < std::min(first + kAbreast, fits.size()); ++k) {
+      fits[k].scale = best.scale[k - first];
+      fits[k].minimum = best.minimum[k - first] + base[k - first];
+      x.take(k - first, fits[k].codes);
+    }
+  }
 }
 
 }  // namespace rwkvcpp::fit

@@ -9,6 +9,10 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
+#include <span>
+
+#include "quant/eight.h"
 
 namespace rwkvcpp::fit {
 
@@ -75,29 +79,52 @@ struct Symmetric {
   std::int8_t codes[n];  // -limit ... limit - 1
 };
 
-/// weight = scale * code: 19 scales are tried around the one that makes the peak -limit.
+/// weight = scale * code, of eight blocks: 19 scales are tried around the one that makes the peak
+/// -limit.
 template <std::size_t n>
-Symmetric<n> fit_symmetric(const float* x, const float* w, int limit) noexcept {
-  Symmetric<n> fit{};
-  std::fill(fit.codes, fit.codes + n, static_cast<std::int8_t>(-limit));
-  const float peak = signed_peak(x, n);
-  if (std::fabs(peak) < kSmallestPeak) return fit;
+struct SymmetricFit {
+  Eight scale = 0.0f;
+  Abreast<n> codes;
 
-  float gain = 0.0f;
-  for (const int s : {0, -9, -8, -7, -6, -5, -4, -3, -2, -1, 1, 2, 3, 4, 5, 6, 7, 8, 9}) {
-    const float inverse = -(static_cast<float>(limit) + 0.1f * static_cast<float>(s)) / peak;
-    std::int8_t codes[n];
-    Moments m;
-    for (std::size_t i = 0; i < n; ++i) {
-      codes[i] = static_cast<std::int8_t>(std::clamp(nearest(inverse * x[i]), -limit, limit - 1));
+  SymmetricFit(const Abreast<n>& x, const Abreast<n>& w, int limit) noexcept {
+    const CodeRange range(-limit, limit - 1);
+    const auto whole = static_cast<float>(limit);
+    const Eight peak = signed_peak(x);
+    Eight gain = 0.0f, best = 0.0f;  // the inverse that codes are of
+    for (const int s : {0, -9, -8, -7, -6, -5, -4, -3, -2, -1, 1, 2, 3, 4, 5, 6, 7, 8, 9}) {
+      const Eight inverse = Eight(-(whole + 0.1f * static_cast<float>(s))) / peak;
+      Eight xl = 0.0f, ll = 0.0f;
+      for (std::size_t i = 0; i < n; ++i) {
+        const Eight l = range.nearest(inverse * x[i]);
+        xl += w[i] * x[i] * l;
+        ll += w[i] * l * l;
+      }
+      const Eight found = select(ll > 0.0f, xl / ll, 0.0f);
+      const Mask better = s == 0 ? all_lanes() : (ll > 0.0f) & (xl * xl > gain * ll);
+      scale = select(better, found, scale);
+      gain = select(better, found * xl, gain);
+      best = select(better, inverse, best);
     }
-    for (std::size_t i = 0; i < n; ++i) m.add(w[i], x[i], static_cast<float>(codes[i]));
-    if (s != 0 && !(m.ll > 0.0f && m.xl * m.xl > gain * m.ll)) continue;
-    fit.scale = m.scale();
-    gain = fit.scale * m.xl;
-    std::copy(codes, codes + n, fit.codes);
+    const Mask zeros = abs(peak) < kSmallestPeak;
+    for (std::size_t i = 0; i < n; ++i) {
+      codes[i] = select(zeros, -whole, range.nearest(best * x[i]));
+    }
+    scale = select(zeros, 0.0f, scale);
   }
-  return fit;
+};
+
+/// The same for blocks that follow each other.
+template <std::size_t n>
+void fit_symmetric(const float* weights, const float* importances, int limit,
+                   std::span<Symmetric<n>> fits) noexcept {
+  for (std::size_t first = 0; first < fits.size(); first += kAbreast) {
+    const Abreast<n> x(weights, first, fits.size()), w(importances, first, fits.size());
+    const SymmetricFit<n> found(x, w, limit);
+    for (std::size_t k = first; k < std::min(first + kAbreast, fits.size()); ++k) {
+      fits[k].scale = found.scale[k - first];
+      found.codes.take(k - first, fits[k].codes);
+    }
+  }
 }
 
 /// Moves one code after another to where the scale that all others want would have it, while
@@ -210,70 +237,116 @@ struct Affine {
   std::uint8_t codes[n];  // 0 ... limit
 };
 
-/// weight = scale * code - minimum: codes for some scales around range / limit, scale and minimum
-/// by least squares for each, and the best of these.
+/// weight = scale * code - minimum, of eight blocks: codes for some scales around range / limit,
+/// for each scale and minimum by least squares, and the best of these.
 template <std::size_t n>
-Affine<n> fit_affine(const float* x, const float* w, int limit,
-                     const AffineSearch& search) noexcept {
-  float low = x[0], high = x[0], sum_w = w[0], sum_x = w[0] * x[0];
-  for (std::size_t i = 1; i < n; ++i) {
-    low = std::min(low, x[i]);
-    high = std::max(high, x[i]);
-    sum_w += w[i];
-    sum_x += w[i] * x[i];
-  }
-  low = std::min(low, 0.0f);
-  Affine<n> fit{0.0f, -low, {}};
-  if (high <= low) return fit;
+class AffineFit {
+ public:
+  Eight scale, minimum;
+  Abreast<n> codes;
 
-  const auto encode = [&](float inverse, std::uint8_t* codes) {
-    for (std::size_t i = 0; i < n; ++i) {
-      codes[i] = static_cast<std::uint8_t>(std::clamp(nearest(inverse * (x[i] - low)), 0, limit));
+  AffineFit(const Abreast<n>& x, const Abreast<n>& w, int limit,
+            const AffineSearch& search) noexcept
+      : x_(x), w_(w), range_(0, limit), absolute_(search.absolute) {
+    measure();
+    const auto most = static_cast<float>(limit);
+    scale = Eight(1.0f) / (Eight(most) / (high_ - low_));
+    Eight from = low_, inverse = inverse_for(most);  // that the best codes are of
+    encode(from, inverse);
+    Eight best = error_of(scale, low_);
+    const Mask zeros = ~(high_ > low_);
+    for (int s = 0; s <= search.steps; ++s) {
+      // A better minimum is where the next candidates start from, too.
+      const Eight tried = inverse_for(search.first + search.step * static_cast<float>(s) + most);
+      encode(low_, tried);
+      const Line line = through_codes();
+      const Eight error = error_of(line.scale, line.minimum);
+      const Mask better = line.exists & (error < best);
+      from = select(better, low_, from);
+      inverse = select(better, tried, inverse);
+      best = select(better, error, best);
+      low_ = select(better, line.minimum, low_);
+      scale = select(better, line.scale, scale);
     }
+    encode(from, inverse);
+    scale = select(zeros, 0.0f, scale);
+    minimum = -low_;
+  }
+
+ private:
+  struct Line {
+    Eight scale, minimum;
+    Mask exists;
   };
-  const auto error_of = [&](float scale, float minimum, const std::uint8_t* codes) {
-    float error = 0.0f;
+
+  void measure() noexcept {
+    low_ = high_ = x_[0];
+    sum_w_ = w_[0];
+    sum_x_ = w_[0] * x_[0];
+    for (std::size_t i = 1; i < n; ++i) {
+      low_ = min(low_, x_[i]);
+      high_ = max(high_, x_[i]);
+      sum_w_ += w_[i];
+      sum_x_ += w_[i] * x_[i];
+    }
+    low_ = min(low_, 0.0f);
+  }
+
+  /// Where a float has no inverse of so small a range, ggml makes zeros.
+  Eight inverse_for(float steps) const noexcept {
+    const Eight inverse = Eight(steps) / (high_ - low_);
+    return select(abs(inverse) < std::numeric_limits<float>::infinity(), inverse, 0.0f);
+  }
+
+  void encode(const Eight& from, const Eight& inverse) noexcept {
+    for (std::size_t i = 0; i < n; ++i) codes[i] = range_.nearest(inverse * (x_[i] - from));
+  }
+
+  /// Weighted least squares; a minimum above zero is zero.
+  Line through_codes() const noexcept {
+    Eight l = 0.0f, ll = 0.0f, xl = 0.0f;
     for (std::size_t i = 0; i < n; ++i) {
-      const float off = scale * static_cast<float>(codes[i]) + minimum - x[i];
-      error += w[i] * (search.absolute ? std::fabs(off) : off * off);
+      const Eight wl = w_[i] * codes[i];
+      l += wl;
+      ll += wl * codes[i];
+      xl += wl * x_[i];
+    }
+    const Eight determinant = sum_w_ * ll - l * l;
+    const Eight minimum_of_all = (ll * sum_x_ - l * xl) / determinant;
+    const Mask above = minimum_of_all > 0.0f;
+    return {select(above, xl / ll, (sum_w_ * xl - sum_x_ * l) / determinant),
+            select(above, 0.0f, minimum_of_all), determinant > 0.0f};
+  }
+
+  Eight error_of(const Eight& with_scale, const Eight& with_minimum) const noexcept {
+    Eight error = 0.0f;
+    for (std::size_t i = 0; i < n; ++i) {
+      const Eight off = with_scale * codes[i] + with_minimum - x_[i];
+      error += w_[i] * (absolute_ ? abs(off) : off * off);
     }
     return error;
-  };
-  const float range_inverse = static_cast<float>(limit) / (high - low);
-  fit.scale = 1.0f / range_inverse;
-  encode(range_inverse, fit.codes);
-  float best = error_of(fit.scale, low, fit.codes);
-  for (int s = 0; s <= search.steps; ++s) {
-    // A better minimum is where the next candidates start from, too.
-    const float steps =
-        search.first + search.step * static_cast<float>(s) + static_cast<float>(limit);
-    std::uint8_t codes[n];
-    encode(steps / (high - low), codes);
-    float sum_l = 0.0f;
-    Moments m;
-    for (std::size_t i = 0; i < n; ++i) {
-      const auto l = static_cast<float>(codes[i]);
-      sum_l += w[i] * l;
-      m.ll += w[i] * l * l;
-      m.xl += w[i] * l * x[i];
-    }
-    const float determinant = sum_w * m.ll - sum_l * sum_l;
-    if (!(determinant > 0.0f)) continue;
-    float scale = (sum_w * m.xl - sum_x * sum_l) / determinant;
-    float minimum = (m.ll * sum_x - sum_l * m.xl) / determinant;
-    if (minimum > 0.0f) {
-      minimum = 0.0f;
-      scale = m.xl / m.ll;
-    }
-    const float error = error_of(scale, minimum, codes);
-    if (!(error < best)) continue;
-    best = error;
-    low = minimum;
-    fit.scale = scale;
-    std::copy(codes, codes + n, fit.codes);
   }
-  fit.minimum = -low;
-  return fit;
+
+  const Abreast<n>& x_;
+  const Abreast<n>& w_;
+  const CodeRange range_;
+  const bool absolute_;
+  Eight low_, high_, sum_w_, sum_x_;
+};
+
+/// The same for blocks that follow each other.
+template <std::size_t n>
+void fit_affine(const float* weights, const float* importances, int limit,
+                const AffineSearch& search, std::span<Affine<n>> fits) noexcept {
+  for (std::size_t first = 0; first < fits.size(); first += kAbreast) {
+    const Abreast<n> x(weights, first, fits.size()), w(importances, first, fits.size());
+    const AffineFit<n> found(x, w, limit, search);
+    for (std::size_t k = first; k < std::min(first + kAbreast, fits.size()); ++k) {
+      fits[k].scale = found.scale[k - first];
+      fits[k].minimum = found.minimum[k - first];
+      found.codes.take(k - first, fits[k].codes);
+    }
+  }
 }
 
 /// Codes once more, for the scale and minimum as they were stored.

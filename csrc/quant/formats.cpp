@@ -51,16 +51,36 @@ void quantize(const float* in, std::size_t n_blocks, void* blocks) {
   }
 }
 
+/// Calls round(weights, importances, blocks) for eight blocks of a row at a time, or the fewer that
+/// are left.
+template <class F, class Round>
+void round_abreast(const float* row, std::size_t n_blocks, const float* importances, void* blocks,
+                   Round round) {
+  using Block = typename F::Block;
+  for (std::size_t i = 0; i < n_blocks; i += fit::kAbreast) {
+    Block rounded[fit::kAbreast];
+    const std::span<Block> some(rounded, std::min(fit::kAbreast, n_blocks - i));
+    round(row + i * F::kInputs, importances + i * F::kInputs, some);
+    std::memcpy(static_cast<std::uint8_t*>(blocks) + i * sizeof(Block), rounded, some.size_bytes());
+  }
+}
+
 template <class F>
 void quantize_weighted(const float* row, std::size_t n_blocks, const float* importances,
                        void* blocks) {
+  using Block = typename F::Block;
   const std::size_t n = n_blocks * F::kInputs;
   const float mean_square = fit::sum_of_squares(row, n) / static_cast<float>(n);
-  for (std::size_t i = 0; i < n_blocks; ++i) {
-    typename F::Block block;
-    F::quantize_weighted(row + i * F::kInputs, importances + i * F::kInputs, mean_square, block);
-    std::memcpy(static_cast<std::uint8_t*>(blocks) + i * sizeof block, &block, sizeof block);
-  }
+  const auto round = [&](const float* in, const float* w, std::span<Block> out) {
+    if constexpr (requires { F::quantize_weighted(in, w, mean_square, out); }) {
+      F::quantize_weighted(in, w, mean_square, out);
+    } else {
+      for (std::size_t k = 0; k < out.size(); ++k) {
+        F::quantize_weighted(in + k * F::kInputs, w + k * F::kInputs, mean_square, out[k]);
+      }
+    }
+  };
+  round_abreast<F>(row, n_blocks, importances, blocks, round);
 }
 
 using QuantizeWeighted = decltype(Format::quantize_weighted);
@@ -77,11 +97,7 @@ constexpr QuantizeWeighted weighted_quantizer() {
 template <class F>
 void quantize_closest(const float* row, std::size_t n_blocks, const float* importances,
                       void* blocks) {
-  for (std::size_t i = 0; i < n_blocks; ++i) {
-    typename F::Block block;
-    F::quantize_closest(row + i * F::kInputs, importances + i * F::kInputs, block);
-    std::memcpy(static_cast<std::uint8_t*>(blocks) + i * sizeof block, &block, sizeof block);
-  }
+  round_abreast<F>(row, n_blocks, importances, blocks, F::quantize_closest);
 }
 
 template <class F>

@@ -71,14 +71,13 @@ struct KNibbles {
   }
 
   static void quantize(const float* in, Block& b) noexcept {
-    SubFits fits;
+    float w[kInputs];
     for (std::size_t s = 0; s < kSubBlocks; ++s) {
       const float* x = in + s * kBlock;
       const float usual = std::sqrt(fit::sum_of_squares(x, kBlock) / static_cast<float>(kBlock));
-      float w[kBlock];
-      for (std::size_t i = 0; i < kBlock; ++i) w[i] = usual + std::fabs(x[i]);
-      fits.put(s, fit::fit_affine<kBlock>(x, w, kMaxCode, kSearch));
+      for (std::size_t i = 0; i < kBlock; ++i) w[s * kBlock + i] = usual + std::fabs(x[i]);
     }
+    SubFits fits(in, w, kSearch);
     finish(in, fits, fit::round_to_peak(fits.scales, kMaxSubScale),
            fit::round_to_peak(fits.minimums, kMaxSubScale), b);
   }
@@ -86,14 +85,12 @@ struct KNibbles {
   static void quantize_weighted(const float* in, const float* importances, float,
                                 Block& b) noexcept {
     const float mean_square = 2.0f * fit::sum_of_squares(in, kInputs) / static_cast<float>(kInputs);
-    SubFits fits;
-    float weights[kSubBlocks];
+    float w[kInputs], weights[kSubBlocks];
     for (std::size_t s = 0; s < kSubBlocks; ++s) {
-      const float* x = in + s * kBlock;
-      float w[kBlock];
-      weights[s] = fit::weigh(x, importances + s * kBlock, mean_square, kBlock, w);
-      fits.put(s, fit::fit_affine<kBlock>(x, w, kMaxCode, fit::kWeightedSearch));
+      const std::size_t at = s * kBlock;
+      weights[s] = fit::weigh(in + at, importances + at, mean_square, kBlock, w + at);
     }
+    SubFits fits(in, w, fit::kWeightedSearch);
     finish(in, fits, fit::fit_positive<kSubBlocks>(fits.scales, weights, kMaxSubScale),
            fit::fit_positive<kSubBlocks>(fits.minimums, weights, kMaxSubScale), b);
   }
@@ -141,10 +138,14 @@ struct KNibbles {
     float scales[kSubBlocks], minimums[kSubBlocks];
     std::uint8_t codes[kInputs];
 
-    void put(std::size_t s, const fit::Affine<kBlock>& best) noexcept {
-      scales[s] = best.scale;
-      minimums[s] = best.minimum;
-      std::copy(best.codes, best.codes + kBlock, codes + s * kBlock);
+    SubFits(const float* in, const float* w, const fit::AffineSearch& search) noexcept {
+      fit::Affine<kBlock> fits[kSubBlocks];
+      fit::fit_affine<kBlock>(in, w, kMaxCode, search, fits);
+      for (std::size_t s = 0; s < kSubBlocks; ++s) {
+        scales[s] = fits[s].scale;
+        minimums[s] = fits[s].minimum;
+        std::copy(fits[s].codes, fits[s].codes + kBlock, codes + s * kBlock);
+      }
     }
   };
 

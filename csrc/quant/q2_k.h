@@ -48,13 +48,9 @@ struct Q2_K {
   }
 
   static void quantize(const float* in, Block& b) noexcept {
-    Fits fits;
-    for (std::size_t run = 0; run < kRuns; ++run) {
-      const float* x = in + run * kRun;
-      float w[kRun];
-      for (std::size_t i = 0; i < kRun; ++i) w[i] = std::fabs(x[i]);
-      fits.put(run, fit::fit_affine<kRun>(x, w, kMaxCode, {-0.5f, 0.1f, 15, true}));
-    }
+    float w[kInputs];
+    for (std::size_t i = 0; i < kInputs; ++i) w[i] = std::fabs(in[i]);
+    Fits fits(in, w, {-0.5f, 0.1f, 15, true});
     finish(in, fits, fit::round_to_peak(fits.scales, kMaxSub),
            fit::round_to_peak(fits.minimums, kMaxSub), b);
   }
@@ -62,14 +58,12 @@ struct Q2_K {
   static void quantize_weighted(const float* in, const float* importances, float,
                                 Block& b) noexcept {
     const float mean_square = fit::sum_of_squares(in, kInputs) / static_cast<float>(kInputs);
-    Fits fits;
-    float weights[kRuns];
+    float w[kInputs], weights[kRuns];
     for (std::size_t run = 0; run < kRuns; ++run) {
-      const float* x = in + run * kRun;
-      float w[kRun];
-      weights[run] = fit::weigh(x, importances + run * kRun, mean_square, kRun, w);
-      fits.put(run, fit::fit_affine<kRun>(x, w, kMaxCode, fit::kWeightedSearch));
+      const std::size_t at = run * kRun;
+      weights[run] = fit::weigh(in + at, importances + at, mean_square, kRun, w + at);
     }
+    Fits fits(in, w, fit::kWeightedSearch);
     finish(in, fits, fit::fit_positive<kRuns>(fits.scales, weights, kMaxSub),
            fit::fit_positive<kRuns>(fits.minimums, weights, kMaxSub), b);
   }
@@ -120,10 +114,14 @@ struct Q2_K {
     float scales[kRuns], minimums[kRuns];
     std::uint8_t codes[kInputs];
 
-    void put(std::size_t run, const fit::Affine<kRun>& best) noexcept {
-      scales[run] = best.scale;
-      minimums[run] = best.minimum;
-      std::copy(best.codes, best.codes + kRun, codes + run * kRun);
+    Fits(const float* in, const float* w, const fit::AffineSearch& search) noexcept {
+      fit::Affine<kRun> fits[kRuns];
+      fit::fit_affine<kRun>(in, w, kMaxCode, search, fits);
+      for (std::size_t run = 0; run < kRuns; ++run) {
+        scales[run] = fits[run].scale;
+        minimums[run] = fits[run].minimum;
+        std::copy(fits[run].codes, fits[run].codes + kRun, codes + run * kRun);
+      }
     }
   };
 

@@ -70,17 +70,22 @@ struct Q3_K {
   static void quantize_weighted(const float* in, const float* importances, float,
                                 Block& b) noexcept {
     const float mean_square = 2.0f * fit::sum_of_squares(in, kInputs) / static_cast<float>(kInputs);
-    float scales[kRuns], weights[kRuns];
+    float w[kInputs], weights[kRuns];
+    for (std::size_t run = 0; run < kRuns; ++run) {
+      const std::size_t at = run * kRun;
+      weights[run] = fit::weigh(in + at, importances + at, mean_square, kRun, w + at);
+    }
+    fit::Symmetric<kRun> fits[kRuns];
+    fit::fit_symmetric<kRun>(in, w, 4, fits);
+    float scales[kRuns];
     std::int8_t codes[kInputs];
     for (std::size_t run = 0; run < kRuns; ++run) {
-      const float* x = in + run * kRun;
-      float w[kRun];
-      weights[run] = fit::weigh(x, importances + run * kRun, mean_square, kRun, w);
-      const auto best = fit::fit_symmetric<kRun>(x, w, 4);
-      scales[run] = best.scale;
-      std::copy(best.codes, best.codes + kRun, codes + run * kRun);
+      scales[run] = fits[run].scale;
+      std::copy(fits[run].codes, fits[run].codes + kRun, codes + run * kRun);
     }
-    finish(in, codes, fit::fit_symmetric<kRuns>(scales, weights, 32), b);
+    fit::Symmetric<kRuns> of_scales[1];
+    fit::fit_symmetric<kRuns>(scales, weights, 32, of_scales);
+    finish(in, codes, of_scales[0], b);
   }
 
   static void pack(const Block (&rows)[kTileRows], Tile& tile) noexcept {

@@ -41,14 +41,19 @@ struct Q4_0 : NibbleCodes</*minimum=*/false, /*fifth_bit=*/false, /*offset=*/8> 
   }
 
   static void quantize_weighted(const float* in, const float* importances, float mean_square,
-                                Block& b) noexcept {
-    float w[kBlock];
-    fit::weigh(in, importances, mean_square, kBlock, w);
-    put(fit::fit_symmetric<kBlock>(in, w, 8), b);
+                                std::span<Block> b) noexcept {
+    float w[fit::kAbreast * kBlock];
+    fit::weigh(in, importances, mean_square, b.size() * kBlock, w);
+    fit::Symmetric<kBlock> fits[fit::kAbreast];
+    fit::fit_symmetric<kBlock>(in, w, 8, {fits, b.size()});
+    for (std::size_t k = 0; k < b.size(); ++k) put(fits[k], b[k]);
   }
 
-  static void quantize_closest(const float* in, const float* importances, Block& b) noexcept {
-    put(fit::closest_symmetric<kBlock>(in, importances, 8), b);
+  static void quantize_closest(const float* in, const float* importances,
+                               std::span<Block> b) noexcept {
+    fit::Symmetric<kBlock> fits[fit::kAbreast];
+    fit::closest_symmetric<kBlock>(in, importances, 8, {fits, b.size()});
+    for (std::size_t k = 0; k < b.size(); ++k) put(fits[k], b[k]);
   }
 
   static void pack(const Block (&rows)[kTileRows], Tile& tile) noexcept {

@@ -41,16 +41,23 @@ struct Q5_1 : NibbleCodes</*minimum=*/true, /*fifth_bit=*/true, /*offset=*/0> {
   }
 
   static void quantize_weighted(const float* in, const float* importances, float mean_square,
-                                Block& b) noexcept {
-    float w[kBlock];
-    fit::weigh(in, importances, mean_square, kBlock, w);
-    const auto fitted = fit::fit_affine<kBlock>(in, w, kMaxCode, fit::kWeightedSearch);
-    put(fitted.scale, -fitted.minimum, fitted.codes, b);
+                                std::span<Block> b) noexcept {
+    float w[fit::kAbreast * kBlock];
+    fit::weigh(in, importances, mean_square, b.size() * kBlock, w);
+    fit::Affine<kBlock> fits[fit::kAbreast];
+    fit::fit_affine<kBlock>(in, w, kMaxCode, fit::kWeightedSearch, {fits, b.size()});
+    for (std::size_t k = 0; k < b.size(); ++k) {
+      put(fits[k].scale, -fits[k].minimum, fits[k].codes, b[k]);
+    }
   }
 
-  static void quantize_closest(const float* in, const float* importances, Block& b) noexcept {
-    const auto fitted = fit::closest_with_minimum<kBlock>(in, importances, kMaxCode);
-    put(fitted.scale, fitted.minimum, fitted.codes, b);
+  static void quantize_closest(const float* in, const float* importances,
+                               std::span<Block> b) noexcept {
+    fit::WithMinimum<kBlock> fits[fit::kAbreast];
+    fit::closest_with_minimum<kBlock>(in, importances, kMaxCode, {fits, b.size()});
+    for (std::size_t k = 0; k < b.size(); ++k) {
+      put(fits[k].scale, fits[k].minimum, fits[k].codes, b[k]);
+    }
   }
 
   static void pack(const Block (&rows)[kTileRows], Tile& tile) noexcept {

@@ -114,10 +114,8 @@ struct Q6_K {
     std::memset(&b, 0, sizeof b);
     fit::Symmetric<16> fits[16];
     float scales[16];
-    for (std::size_t g = 0; g < 16; ++g) {
-      fits[g] = fit::fit_symmetric<16>(in + 16 * g, w + 16 * g, 32);
-      scales[g] = fits[g].scale;
-    }
+    fit::fit_symmetric<16>(in, w, 32, fits);
+    for (std::size_t g = 0; g < 16; ++g) scales[g] = fits[g].scale;
     const float peak = fit::signed_peak(scales, 16);
     if (std::fabs(peak) < fit::kSmallestPeak) return;
     const float inverse = -128.0f / peak;

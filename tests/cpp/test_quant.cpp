@@ -161,6 +161,29 @@ TEST_CASE("blocks: the closest rounding leaves less error than ggml's, with impo
   CHECK(n_formats == 4);
 }
 
+TEST_CASE("blocks: each of a row is rounded as if it were alone") {
+  Random random(12);
+  for (const Format& f : formats()) {
+    if (f.quantize_closest == nullptr) continue;
+    for (const std::size_t n_blocks : {1u, 7u, 8u, 9u, 21u}) {
+      std::vector<float> weights = random.floats(n_blocks * f.block_inputs);
+      const std::vector<float> importances = random.floats(weights.size(), 0.1f, 3.0f);
+      std::fill_n(weights.begin(), f.block_inputs, 0.25f);  // one without a range
+      for (std::size_t i = 0; i < weights.size(); i += 5) weights[i] *= 1e-6f;
+      std::vector<std::uint8_t> row(n_blocks * f.block_bytes), alone(row.size());
+      f.quantize_closest(weights.data(), n_blocks, importances.data(), row.data());
+      for (std::size_t b = 0; b < n_blocks; ++b) {
+        f.quantize_closest(weights.data() + b * f.block_inputs, 1,
+                           importances.data() + b * f.block_inputs,
+                           alone.data() + b * f.block_bytes);
+      }
+      CAPTURE(f.name);
+      CAPTURE(n_blocks);
+      CHECK(row == alone);
+    }
+  }
+}
+
 TEST_CASE("blocks of zeros stay zeros") {
   for (const Format& f : formats()) {
     const std::vector<float> zeros(2 * f.block_inputs, 0.0f);
