@@ -36,6 +36,9 @@ logger = logging.getLogger(__name__)
 # One module per shape; a new one is a line here.
 SHAPES: tuple[Routes, ...] = (
     openai_chat.routes,
+    openai_completions.routes,
+    embeddings.routes,
+    models.routes,
     status.routes,
     infill.routes,
     pages.routes,
