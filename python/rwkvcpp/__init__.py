@@ -19,6 +19,7 @@ from rwkvcpp.errors import (
     ModelFormatError,
     RwkvError,
     StateError,
+    StrategyWarning,
     UnsupportedError,
 )
 from rwkvcpp.fingerprint import ModelIdentity
@@ -49,6 +50,7 @@ __all__ = [
     "Snapshot",
     "State",
     "StateError",
+    "StrategyWarning",
     "TextStream",
     "Tokenizer",
     "UnsupportedError",

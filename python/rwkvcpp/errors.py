@@ -21,5 +21,9 @@ class ApproximateStateWarning(UserWarning):
     """A state goes on, and not exactly as it would have where it comes from."""
 
 
+class StrategyWarning(UserWarning):
+    """A model was loaded, and not exactly as its strategy says."""
+
+
 class StateError(RwkvError):
     """A state that does not fit the model, or that is in use elsewhere."""

@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from rwkvcpp import _core
 from rwkvcpp.bundled import bundled_model
-from rwkvcpp.checkpoints.opening import TypeArgument, open_model
-from rwkvcpp.errors import ApproximateStateWarning
+from rwkvcpp.checkpoints.opening import Opened, TypeArgument, open_model
+from rwkvcpp.errors import ApproximateStateWarning, StrategyWarning
 from rwkvcpp.fingerprint import ModelIdentity, identity_of
 from rwkvcpp.state import State
 from rwkvcpp.tokenizer import Tokenizer, load_tokenizer, vocabulary_beside
@@ -50,6 +50,7 @@ class Model:
         path: PathArgument | None = None,
         *,
         type: TypeArgument = None,
+        strategy: str | None = None,
         lora: Sequence[tuple[PathArgument, float | None]] = (),
         threads: int | None = None,
         tokenizer: PathArgument | Tokenizer | None = None,
@@ -63,6 +64,8 @@ class Model:
 
         type: quantize the float weights of the file while they load ("q8_0", "q5_1" ...), or some
             of them: {"blocks.0.ffn.key.weight": "Q4_K"}.
+        strategy: the same in the words of other RWKV programs, "cuda fp16i8 *10 -> cpu fp32"; a
+            StrategyWarning tells what is otherwise here.
         lora: (file, alpha) of adapters to merge, in this order; None is web-rwkv's alpha, 1.
         threads: None takes the physical cores that this process may use.
         tokenizer: a vocabulary file, or a Tokenizer; None finds the one that belongs to the model.
@@ -74,7 +77,9 @@ class Model:
         """
         if mmap and type is not None:
             raise ValueError("mmap leaves weights as the file has them and type changes them")
-        opened = open_model(bundled_model() if path is None else path, type=type, lora=lora)
+        opened, told = _open(path, type, strategy, lora)
+        if mmap and opened.types:
+            raise ValueError("mmap leaves weights as the file has them and strategy changes them")
         self._native = _core.Model(
             opened.file,
             types=dict(opened.types),
@@ -85,6 +90,9 @@ class Model:
             collect=collect,
             progress=progress,
         )
+        self._strategy_warnings = told
+        for sentence in told:
+            warnings.warn(sentence, StrategyWarning, stacklevel=2)
         self._identity = identity_of(self._native, self.path.name)
         self._told: set[str] = set()  # why states continue approximately, each once
         self._tuned_states: dict[str, State] = {}
@@ -168,6 +176,11 @@ class Model:
     def identity(self) -> ModelIdentity:
         """Two hashes of the weights: what their states fit, and what computes the same logits."""
         return self._identity
+
+    @property
+    def strategy_warnings(self) -> tuple[str, ...]:
+        """What is otherwise than `strategy` said, in a sentence each."""
+        return self._strategy_warnings
 
     def metadata(self, key: str) -> Any:
         """The value that a GGUF file gives `key`, or None."""
@@ -406,20 +419,42 @@ def model_info(
     path: PathArgument | None = None,
     *,
     type: TypeArgument = None,
+    strategy: str | None = None,
     lora: Sequence[tuple[PathArgument, float | None]] = (),
 ) -> dict[str, Any]:
     """What a model file says about itself, without loading its weights.
 
-    With `type` and `lora`, as Model() takes them: what it would be once it is loaded.
+    With `type`, `strategy` and `lora`, as Model() takes them: what it would be once it is loaded.
 
     Keys: path, container, architecture, version, n_vocab, n_embd, n_layer, n_ffn, head_size,
     n_head, file_bytes, weight_bytes, state_bytes, tensors (name, type, shape and bytes of each),
     metadata (long arrays as their length) and tokenizer_file (in a folder, or None).
     """
-    opened = open_model(bundled_model() if path is None else path, type=type, lora=lora)
+    opened, told = _open(path, type, strategy, lora)
+    for sentence in told:
+        warnings.warn(sentence, StrategyWarning, stacklevel=2)
     facts = _core.file_info(opened.file, dict(opened.types))
     beside = vocabulary_beside(opened.tokenizer_hint, facts["n_vocab"])
     return facts | {"tokenizer_file": None if beside is None else str(beside)}
+
+
+def _open(
+    path: PathArgument | None,
+    type: TypeArgument,
+    strategy: str | None,
+    lora: Sequence[tuple[PathArgument, float | None]],
+) -> tuple[Opened, tuple[str, ...]]:
+    """The model with the types that it gets, and what is otherwise than the strategy says."""
+    path = bundled_model() if path is None else path
+    if strategy is None:
+        return open_model(path, type=type, lora=lora), ()
+    if type is not None:
+        raise ValueError("type and strategy both say what weights become, expected one of them")
+    from rwkvcpp.strategy import parse_strategy
+
+    parsed = parse_strategy(strategy)
+    opened = open_model(path, type=parsed, lora=lora)
+    return opened, parsed.warnings(Path(path), opened.file.tensors)
 
 
 def _checked_threads(threads: int | None) -> int:

@@ -100,14 +100,18 @@ IMPORTS = {
         "checkpoints", "errors", "state",
         "model",  # for its type alone
     },
-    "checkpoints": {"_core", "checkpoints", "errors", "file_types"},
+    "checkpoints": {
+        "_core", "checkpoints", "errors", "file_types",
+        "strategy",  # for its type alone
+    },
     "model": {
         "_core", "bundled", "checkpoints", "errors", "fingerprint", "state", "tokenizer",
         "tuned_state", "zeros",
         # made late:
         "embedding", "rwkv_cpp_state", "session", "session_file", "state_container", "state_file",
-        "templates",
+        "strategy", "templates",
     },
+    "strategy": {"file_types"},
     "embedding": {"model", "state"},  # for their types alone
     "session": {
         "errors", "model", "sampling", "state", "stream", "whole_file",

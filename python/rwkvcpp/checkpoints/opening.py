@@ -19,6 +19,7 @@ from rwkvcpp.file_types import file_type
 
 if TYPE_CHECKING:
     from rwkvcpp.checkpoints.lora import Adapter
+    from rwkvcpp.strategy import Strategy
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,10 @@ TypeArgument: TypeAlias = "str | Mapping[str, str] | None"
 
 
 def open_model(
-    path: str | os.PathLike[str], *, type: TypeArgument = None, lora: Sequence[Adapter] = ()
+    path: str | os.PathLike[str],
+    *,
+    type: TypeArgument | Strategy = None,
+    lora: Sequence[Adapter] = (),
 ) -> Opened:
     """The model at `path`, its LoRAs merged, with the types that are asked for."""
     if is_native(Path(path)) and not lora:
@@ -46,7 +50,7 @@ def open_model(
 
 
 def _open_checkpoint(
-    path: str | os.PathLike[str], type: TypeArgument, lora: Sequence[Adapter]
+    path: str | os.PathLike[str], type: TypeArgument | Strategy, lora: Sequence[Adapter]
 ) -> Opened:
     # GGUF files, the bundled one among them, start sooner without what only others need.
     from rwkvcpp.checkpoints.checkpoint import open_checkpoint
@@ -55,14 +59,22 @@ def _open_checkpoint(
 
     checkpoint = open_checkpoint(path)
     if lora:
-        checkpoint = with_loras(checkpoint, lora, rounded=type is None)
+        checkpoint = with_loras(checkpoint, lora, rounded=not _quantizes(type))
     file = engine_file(checkpoint)
     return Opened(file, _types(file, type), tuned_states(checkpoint), checkpoint.tokenizer_hint)
 
 
-def _types(file: _core.ModelFile, asked: TypeArgument) -> dict[str, str]:
+def _quantizes(asked: TypeArgument | Strategy) -> bool:
+    if asked is None or isinstance(asked, (str, Mapping)):
+        return asked is not None
+    return asked.quantizes
+
+
+def _types(file: _core.ModelFile, asked: TypeArgument | Strategy) -> dict[str, str]:
     if asked is None:
         return {}
+    if not isinstance(asked, (str, Mapping)):
+        return asked.types(file.tensors)
     type_of = file_type(asked).type_of if isinstance(asked, str) else _looked_up(file, asked)
     types: dict[str, str] = {}
     for tensor, stored, shape in file.tensors:

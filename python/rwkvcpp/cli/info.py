@@ -1,8 +1,8 @@
 """Show what a model file holds, and the memory that it will need; or what a saved state is.
 
 With --text the model also reads a text, token by token, and tells what share of the inputs of each
-layer's ffn.value were zero: what meets them need not be read. --type and --lora tell of the model
-as it would be loaded with them.
+layer's ffn.value were zero: what meets them need not be read. --type, --strategy and --lora tell of
+the model as it would be loaded with them.
 
 examples:
   rwkvcpp info model.gguf
@@ -26,11 +26,13 @@ from typing import Any
 import rwkvcpp
 from rwkvcpp.cli.model_options import (
     add_lora_option,
+    add_strategy_option,
     add_type_option,
     announce_bundled_model,
 )
 from rwkvcpp.cli.state_report import state_facts, state_lines
 from rwkvcpp.cli.text_zeros import zeros_in_text
+from rwkvcpp.cli.warning_lines import warning_lines
 from rwkvcpp.cli.zeros_report import zeros_lines
 from rwkvcpp.gguf_vocabulary import holds_vocabulary
 from rwkvcpp.state_container import is_state_file
@@ -65,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tokenizer", type=Path, metavar="FILE", help="vocabulary for --text (the model's own)"
     )
     add_type_option(parser)
+    add_strategy_option(parser)
     add_lora_option(parser)
     parser.add_argument("--json", action="store_true", help="one flat JSON object, for programs")
 
@@ -73,9 +76,12 @@ def run(args: argparse.Namespace) -> int:
     if args.model is not None and is_state_file(args.model):
         return _show_state(args)
     announce_bundled_model(args.model, option="rwkvcpp info ")
-    facts = describe(rwkvcpp.model_info(args.model, type=args.type, lora=args.lora))
+    wishes = {"type": args.type, "strategy": args.strategy, "lora": args.lora}
+    with warning_lines(rwkvcpp.StrategyWarning):
+        facts = describe(rwkvcpp.model_info(args.model, **wishes))
     if args.text is not None:
-        model = rwkvcpp.Model(args.model, type=args.type, lora=args.lora, tokenizer=args.tokenizer)
+        with warning_lines(rwkvcpp.StrategyWarning, shown=False):  # for the second time
+            model = rwkvcpp.Model(args.model, tokenizer=args.tokenizer, **wishes)
         facts["zeros"] = zeros_in_text(model, args.text)
     if args.json:
         print(json.dumps(facts, indent=2, ensure_ascii=False))

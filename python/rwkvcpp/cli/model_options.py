@@ -9,6 +9,7 @@ from pathlib import Path
 
 import rwkvcpp
 from rwkvcpp.cli.progress import byte_progress
+from rwkvcpp.cli.warning_lines import warning_lines
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +23,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="a model file or folder (without it: the small bundled storyteller)",
     )
     add_type_option(options)
+    add_strategy_option(options)
     add_lora_option(options)
     options.add_argument(
         "--threads", type=int, metavar="N", help="threads to compute on (physical cores)"
@@ -57,6 +59,15 @@ def add_type_option(options: argparse._ActionsContainer) -> None:
     """--type, of everything that loads a model."""
     options.add_argument(
         "--type", metavar="TYPE", help="quantize a float file while it loads: q8_0, q5_1, q4_0 ..."
+    )
+
+
+def add_strategy_option(options: argparse._ActionsContainer) -> None:
+    """--strategy, of everything that loads a model."""
+    options.add_argument(
+        "--strategy",
+        metavar="TEXT",
+        help="the same in other programs' words, such as 'cuda fp16i8 *10 -> cuda fp16'",
     )
 
 
@@ -98,18 +109,20 @@ def make_model(
     progress: Callable[[int, int], None] | None = None,
 ) -> rwkvcpp.Model:
     """The model that the options name."""
-    return rwkvcpp.Model(
-        args.model,
-        type=args.type,
-        lora=args.lora,
-        threads=args.threads,
-        tokenizer=args.tokenizer,
-        activations=args.activations,
-        mmap=args.mmap,
-        group_norm_eps=args.group_norm_eps,
-        collect=collect,
-        progress=progress,
-    )
+    with warning_lines(rwkvcpp.StrategyWarning, shown=not args.quiet):
+        return rwkvcpp.Model(
+            args.model,
+            type=args.type,
+            strategy=args.strategy,
+            lora=args.lora,
+            threads=args.threads,
+            tokenizer=args.tokenizer,
+            activations=args.activations,
+            mmap=args.mmap,
+            group_norm_eps=args.group_norm_eps,
+            collect=collect,
+            progress=progress,
+        )
 
 
 def announce_bundled_model(path: Path | None, *, quiet: bool = False, option: str = "-m ") -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import warnings
 from pathlib import Path
 
 import rwkvcpp
+from rwkvcpp.cli.warning_lines import warning_lines
 
 
 def add_state_option(parser: argparse._ActionsContainer) -> None:
@@ -24,9 +23,5 @@ def start_session(model: rwkvcpp.Model, state: Path | None) -> rwkvcpp.Session:
     """A session that begins as --state says; that it is only approximate is said in one line."""
     if state is None:
         return model.session()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", rwkvcpp.ApproximateStateWarning)
-        session = model.session_from(state)
-    for warning in caught:
-        print(f"rwkvcpp: {warning.message}", file=sys.stderr)
-    return session
+    with warning_lines(rwkvcpp.ApproximateStateWarning):
+        return model.session_from(state)
