@@ -101,3 +101,11 @@ def live_server(**settings: Any) -> Iterator[LiveServer]:
         server.end(grace=0)
         thread.join(PATIENCE)
         assert not thread.is_alive()
+
+
+def undo_changes(app: Flask) -> None:
+    """What /update-config and /switch-model may have done to a server of the bundled model."""
+    service: Service = app.extensions["rwkvcpp"]
+    service.defaults, service.deploy = {}, False
+    if not service.is_serving:
+        service.load(None)

@@ -64,7 +64,7 @@ def read_beginning(service: Service, serving: Serving, body: StateFields) -> Beg
 
 def _read(asked: Mapping[str, Any], model: Model) -> State:
     form = asked.get("format", "base64")
-    if form not in FORMATS:
+    if not isinstance(form, str) or form not in FORMATS:
         raise _wrong(f"state.format is {form!r:.60}, expected one of {', '.join(FORMATS)}")
     with _refusing():
         container = read_bytes(FORMATS[form](asked.get("data")), "the state")
@@ -89,7 +89,7 @@ def _of_json(data: Any) -> bytes:
     header, arrays = _object(data, "header"), _object(data, "arrays")
     about = _object(header, "state")
     dtype, layout = about.get("dtype"), about.get("arrays")
-    if dtype not in DTYPES or not isinstance(layout, list):
+    if not isinstance(dtype, str) or dtype not in DTYPES or not isinstance(layout, list):
         raise _wrong("state.data.header.state has no dtype and arrays, expected an answer's state")
     names = [entry[0] if isinstance(entry, list) and entry else entry for entry in layout]
     rows = [
