@@ -16,10 +16,21 @@ from inspect import cleandoc
 from typing import NoReturn
 
 from rwkvcpp import RwkvError, __version__, active_instruction_set, instruction_sets
-from rwkvcpp.cli import bench, chat, convert, doctor, generate, imatrix, info, perplexity, quantize
+from rwkvcpp.cli import (
+    bench,
+    chat,
+    convert,
+    doctor,
+    generate,
+    imatrix,
+    info,
+    perplexity,
+    quantize,
+    serve,
+)
 from rwkvcpp.cli.termination import unwinding
 
-COMMANDS = (generate, chat, info, convert, quantize, bench, perplexity, imatrix, doctor)
+COMMANDS = (generate, chat, serve, info, convert, quantize, bench, perplexity, imatrix, doctor)
 
 OK, FAILURE, REFUSED = 0, 1, 2
 INTERRUPTED = 130  # 128 + SIGINT, as the shell counts

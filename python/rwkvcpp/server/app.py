@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from flask import Flask, Response, current_app, jsonify, request
@@ -17,16 +18,7 @@ from rwkvcpp.engine import QueueFullError
 from rwkvcpp.server.access import Access
 from rwkvcpp.server.errors import ApiError, as_api_error, body_too_large
 from rwkvcpp.server.guards import install_guards
-from rwkvcpp.server.routes import (
-    embeddings,
-    infill,
-    models,
-    openai_chat,
-    openai_completions,
-    pages,
-    runner,
-    status,
-)
+from rwkvcpp.server.routes import infill, openai_chat, pages, runner, status
 from rwkvcpp.server.routing import Routes
 from rwkvcpp.server.service import Service
 from rwkvcpp.server.settings import Settings
@@ -36,9 +28,6 @@ logger = logging.getLogger(__name__)
 # One module per shape; a new one is a line here.
 SHAPES: tuple[Routes, ...] = (
     openai_chat.routes,
-    openai_completions.routes,
-    embeddings.routes,
-    models.routes,
     status.routes,
     infill.routes,
     pages.routes,
@@ -46,12 +35,19 @@ SHAPES: tuple[Routes, ...] = (
 )
 
 
-def create_app(settings: Settings | None = None, **changes: Any) -> Flask:
+def create_app(
+    settings: Settings | None = None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    **changes: Any,
+) -> Flask:
     """A WSGI application that serves what `settings` say, or Settings(**changes).
 
     Its model is loaded here. `app.extensions["rwkvcpp"]` is the service: close it at the end.
+
+    progress: called with (bytes done, bytes in all) while it loads.
     """
-    service = Service(Settings(**changes) if settings is None else settings)
+    service = Service(Settings(**changes) if settings is None else settings, progress=progress)
     app = Flask(__name__, static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.json.ensure_ascii = False  # type: ignore[attr-defined]

@@ -136,9 +136,9 @@ class Listener(TcpWSGIServer):
 
     channel_class = Channel
 
-    def maintenance(self, now: float) -> None:  # type: ignore[override]
+    def maintenance(self, now: float) -> None:
         """Look after the connections; every second or so."""
-        super().maintenance(now)
+        super().maintenance(now)  # type: ignore[arg-type]
         channels: Mapping[int, Channel] = self.active_channels  # type: ignore[assignment]
         for channel in list(channels.values()):
             channel.look(now)

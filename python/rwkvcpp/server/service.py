@@ -78,7 +78,12 @@ class Service:
     def _begin(self, progress: Callable[[int, int], None] | None) -> None:
         settings = self.settings
         made = self._made(
-            settings.model, type=settings.type, tokenizer=settings.tokenizer, progress=progress
+            settings.model,
+            type=settings.type,
+            lora=settings.lora,
+            tokenizer=settings.tokenizer,
+            mmap=settings.mmap,
+            progress=progress,
         )
         if made.states.misfits:
             raise made.states.misfits[0]
