@@ -11,17 +11,22 @@ from rwkvcpp.engine import Usage
 from rwkvcpp.engine.events import FinishReason
 
 if TYPE_CHECKING:
-    from rwkvcpp.server.service import Serving
+    from rwkvcpp.server.choices import Choices
+    from rwkvcpp.server.service import Service, Serving
 
 
-def head(prefix: str, kind: str, serving: Serving) -> dict[str, Any]:
-    """What an answer begins with, and every part of one."""
-    return {
+def begun(
+    service: Service, prefix: str, kind: str, serving: Serving, choices: Choices
+) -> dict[str, Any]:
+    """What an answer begins with, and every part of one; others can end it by its id from now."""
+    answer = {
         "id": f"{prefix}-{secrets.token_hex(12)}",
         "object": kind,
         "created": int(time.time()),
         "model": serving.id,
     }
+    service.active.add(str(answer["id"]), choices)
+    return answer
 
 
 def finish_reason(reason: FinishReason, *, stopped: bool = False) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from rwkvcpp.engine import EndEvent, TokenEvent
 from rwkvcpp.server import sse
 from rwkvcpp.server.choices import Choices
-from rwkvcpp.server.openai.answer_parts import head, usage
+from rwkvcpp.server.openai.answer_parts import begun, usage
 from rwkvcpp.server.openai.chat_asked import Asked
 from rwkvcpp.server.openai.chat_choice import ChatChoice, Piece
 from rwkvcpp.server.service import Service
@@ -16,8 +16,7 @@ from rwkvcpp.server.service import Service
 
 def whole(service: Service, asked: Asked, choices: Choices) -> dict[str, Any]:
     """The answer at once."""
-    answer = head("chatcmpl", "chat.completion", asked.serving)
-    service.active.add(answer["id"], choices)
+    answer = begun(service, "chatcmpl", "chat.completion", asked.serving, choices)
     replies = [ChatChoice(service, asked) for _ in asked.requests]
     with choices:
         for numbered in choices.events():
@@ -29,24 +28,29 @@ def whole(service: Service, asked: Asked, choices: Choices) -> dict[str, Any]:
 
 def chunks(service: Service, asked: Asked, choices: Choices) -> Iterator[dict[str, Any] | None]:
     """The answer as it comes; None after a silence."""
-    start = head("chatcmpl", "chat.completion.chunk", asked.serving)
-    service.active.add(start["id"], choices)
+    head = begun(service, "chatcmpl", "chat.completion.chunk", asked.serving, choices)
+    return _chunks(head, service, asked, choices)
+
+
+def _chunks(
+    head: Mapping[str, Any], service: Service, asked: Asked, choices: Choices
+) -> Iterator[dict[str, Any] | None]:
     replies = [ChatChoice(service, asked) for _ in asked.requests]
     with_usage = asked.body.stream_options.include_usage
     with choices:
         for index in range(len(replies)):
-            yield start | _chunk(index, asked, Piece({"role": "assistant", "content": ""}))
+            yield {**head} | _chunk(index, asked, Piece({"role": "assistant", "content": ""}))
         for numbered in choices.events(silence=sse.SILENCE):
             if numbered is None:
                 yield None
             elif isinstance(numbered.event, TokenEvent | EndEvent):
                 reply = replies[numbered.choice]
                 for piece in reply.push(numbered.event):
-                    yield start | _chunk(numbered.choice, asked, piece)
+                    yield {**head} | _chunk(numbered.choice, asked, piece)
                 if reply.end is not None:
-                    yield start | _last_chunk(numbered.choice, asked, replies)
+                    yield {**head} | _last_chunk(numbered.choice, asked, replies)
     if with_usage:
-        yield start | {"choices": [], "usage": _usage(replies)} | _state_of_only(replies)
+        yield {**head} | {"choices": [], "usage": _usage(replies)} | _state_of_only(replies)
 
 
 def _choice(index: int, reply: ChatChoice, asked: Asked) -> dict[str, Any]:

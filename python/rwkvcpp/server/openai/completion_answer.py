@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from rwkvcpp.engine import EndEvent, PromptEvent, TokenEvent, TokenLogprob
 from rwkvcpp.server import sse
 from rwkvcpp.server.choices import Choices, Numbered
-from rwkvcpp.server.openai.answer_parts import head, usage
+from rwkvcpp.server.openai.answer_parts import begun, usage
 from rwkvcpp.server.openai.completion_asked import Asked
 from rwkvcpp.server.openai.completion_choice import CompletionChoice, Logprobs, Piece
+from rwkvcpp.server.service import Service
 
 
 class Continuations:
@@ -60,14 +61,14 @@ class Continuations:
         return {} if state is None else {"state": state}
 
 
-def whole(asked: Asked, choices: Choices) -> dict[str, Any]:
+def whole(service: Service, asked: Asked, choices: Choices) -> dict[str, Any]:
     """The answer at once."""
+    answer = begun(service, "cmpl", "text_completion", asked.serving, choices)
     all_of_them = Continuations(asked)
     with choices:
         for numbered in choices.events():
             if numbered is not None:
                 all_of_them.push(numbered)
-    answer = head("cmpl", "text_completion", asked.serving)
     answer["choices"] = [
         {
             "index": index,
@@ -81,9 +82,15 @@ def whole(asked: Asked, choices: Choices) -> dict[str, Any]:
     return answer | {"usage": all_of_them.usage()} | all_of_them.state_of_only()
 
 
-def chunks(asked: Asked, choices: Choices) -> Iterator[dict[str, Any] | None]:
+def chunks(service: Service, asked: Asked, choices: Choices) -> Iterator[dict[str, Any] | None]:
     """The answer as it comes; None after a silence."""
-    start = head("cmpl", "text_completion", asked.serving)
+    head = begun(service, "cmpl", "text_completion", asked.serving, choices)
+    return _chunks(head, asked, choices)
+
+
+def _chunks(
+    head: Mapping[str, Any], asked: Asked, choices: Choices
+) -> Iterator[dict[str, Any] | None]:
     all_of_them = Continuations(asked)
     with_usage = asked.body.stream_options.include_usage
     with choices:
@@ -97,10 +104,10 @@ def chunks(asked: Asked, choices: Choices) -> Iterator[dict[str, Any] | None]:
             ):
                 continue
             last = {} if with_usage else all_of_them.state_of_only()
-            yield start | {"choices": [_chunk(all_of_them, numbered.choice, piece)]} | last
+            yield {**head} | {"choices": [_chunk(all_of_them, numbered.choice, piece)]} | last
     if with_usage:
         last = all_of_them.state_of_only()
-        yield start | {"choices": [], "usage": all_of_them.usage()} | last
+        yield {**head} | {"choices": [], "usage": all_of_them.usage()} | last
 
 
 def _chunk(all_of_them: Continuations, index: int, piece: Piece) -> dict[str, Any]:

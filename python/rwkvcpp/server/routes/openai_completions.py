@@ -21,5 +21,5 @@ def completions(service: Service, body: CompletionBody) -> Answer:
     with refusing("prompt"):
         choices = Choices(asked.serving.engine, asked.requests)
     if body.stream:
-        return sse.stream(chunks(asked, choices))
-    return whole(asked, choices)
+        return sse.stream(chunks(service, asked, choices))
+    return whole(service, asked, choices)
