@@ -30,8 +30,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import rwkvcpp
 from rwkvcpp.cli.model_options import announce_bundled_model
 from rwkvcpp.cli.progress import byte_progress
+from rwkvcpp.cli.warning_lines import warning_lines
 from rwkvcpp.server.setting_kinds import FLAG, Kind
 from rwkvcpp.server.setting_sources import CONFIG, read_settings
 from rwkvcpp.server.settings import GROUPS, SETTINGS, About, Settings
@@ -77,7 +79,10 @@ def run(args: argparse.Namespace) -> int:
     if not settings.no_model:
         announce_bundled_model(model, quiet=args.quiet)
     shown = sys.stderr.isatty() and not args.quiet
-    with byte_progress("loading", shown=shown) as progress:
+    with (
+        byte_progress("loading", shown=shown) as progress,
+        warning_lines(rwkvcpp.StrategyWarning, shown=not args.quiet),
+    ):
         app = create_app(settings, progress=progress)
     if not args.quiet:
         print(_welcome(app, sockets), file=sys.stderr)

@@ -18,7 +18,16 @@ from rwkvcpp.engine import QueueFullError
 from rwkvcpp.server.access import Access
 from rwkvcpp.server.errors import ApiError, as_api_error, body_too_large
 from rwkvcpp.server.guards import install_guards
-from rwkvcpp.server.routes import infill, openai_chat, pages, runner, status
+from rwkvcpp.server.routes import (
+    embeddings,
+    infill,
+    models,
+    openai_chat,
+    openai_completions,
+    pages,
+    runner,
+    status,
+)
 from rwkvcpp.server.routing import Routes
 from rwkvcpp.server.service import Service
 from rwkvcpp.server.settings import Settings
@@ -28,6 +37,9 @@ logger = logging.getLogger(__name__)
 # One module per shape; a new one is a line here.
 SHAPES: tuple[Routes, ...] = (
     openai_chat.routes,
+    openai_completions.routes,
+    embeddings.routes,
+    models.routes,
     status.routes,
     infill.routes,
     pages.routes,

@@ -80,6 +80,7 @@ class Service:
         made = self._made(
             settings.model,
             type=settings.type,
+            strategy=settings.strategy,
             lora=settings.lora,
             tokenizer=settings.tokenizer,
             mmap=settings.mmap,

@@ -57,6 +57,9 @@ class Settings:
     type: str | None = _setting(
         None, TEXT, "model", "quantize a float file while it loads: q8_0, q5_1, q4_0 ..."
     )
+    strategy: str | None = _setting(
+        None, TEXT, "model", "the same in other programs' words, such as 'cuda fp16i8'"
+    )
     lora: Sequence[tuple[str | Path, float | None]] = _setting(
         (), ADAPTER, "model", "merge a LoRA; may be given several times"
     )
