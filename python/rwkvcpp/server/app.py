@@ -27,6 +27,7 @@ from rwkvcpp.server.routes import (
     pages,
     runner,
     status,
+    tokens,
 )
 from rwkvcpp.server.routing import Routes
 from rwkvcpp.server.service import Service
@@ -44,6 +45,7 @@ SHAPES: tuple[Routes, ...] = (
     infill.routes,
     pages.routes,
     runner.routes,
+    tokens.routes,
 )
 
 

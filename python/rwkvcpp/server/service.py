@@ -48,6 +48,21 @@ class Serving:
         """What the model is called."""
         return self.model.path.stem
 
+    @property
+    def end_of_text(self) -> list[int]:
+        """The token that parts texts, where the vocabulary has one."""
+        end = self.model.tokenizer.end_of_text
+        return [] if end is None else [end]
+
+    @property
+    def raw_begin(self) -> list[int]:
+        """What comes before a text that is no conversation, as `rwkvcpp generate` has it.
+
+        The bundled model's texts begin with the token that parts them, others' do not.
+        """
+        template = self.template
+        return self.end_of_text if template.begin_of_text and not template.user else []
+
 
 class Service:
     """The model and what was said about it; threads share one."""

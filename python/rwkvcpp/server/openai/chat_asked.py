@@ -45,12 +45,12 @@ class Conversation:
     tools: Sequence[Mapping[str, Any]]
     begun: str | None  # of the answer, by the client
 
-    def text(self) -> str:
-        """The prompt."""
+    def text(self, *, add_generation_prompt: bool = True) -> str:
+        """The prompt, with the beginning of the reply or without."""
         return self.template.render(
             self.messages,
             mode=self.mode,
-            add_generation_prompt=self.begun is None,
+            add_generation_prompt=add_generation_prompt and self.begun is None,
             tools=self.tools or None,
         )
 
