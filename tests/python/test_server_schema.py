@@ -25,9 +25,17 @@ from rwkvcpp.server import create_app
 from rwkvcpp.server.answers import ANSWERS
 from rwkvcpp.server.app import SHAPES
 from rwkvcpp.server.examples import EXAMPLES
+from tests.python.server import undo_changes
 
 ROUTES = [route for shape in SHAPES for route in shape.all]
 FIRST_PATHS = [route.paths[0] for route in ROUTES]
+UNTRIED = ("/exit",)  # it ends the server
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
 
 
 def template(path: str) -> str:
@@ -37,7 +45,9 @@ def template(path: str) -> str:
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
-    app = create_app(max_tokens_limit=8, grace=0)
+    folder = tmp_path_factory.mktemp("models")
+    (folder / "broken.gguf").write_bytes(b"GGUF" + bytes(100))
+    app = create_app(max_tokens_limit=8, model_folder=[folder], grace=0)
     yield app
     app.extensions["rwkvcpp"].close()
 
@@ -106,10 +116,14 @@ def test_keys_are_asked_for_where_they_are_needed():
     [(path, body) for path, bodies in EXAMPLES.items() for body in bodies.values()],
     ids=[f"{path}: {name}" for path, bodies in EXAMPLES.items() for name in bodies],
 )
-def test_examples_are_answered(app, path, body):
+def test_examples_are_answered_as_the_page_says(app, path, body):
     short = {name: min(n, 8) for name, n in body.items() if name.startswith("max_")}
-    reply = app.test_client().post(path, json={**body, **short})
+    schema = schemathesis.openapi.from_wsgi("/openapi.json", app)
+    case = schema[path]["POST"].Case(body={**body, **short}, media_type="application/json")
+    reply = case.call()
+    undo_changes(app)
     assert reply.status_code == 200, reply.text
+    case.validate_response(reply, checks=CHECKS)
 
 
 # ---- the page for browsers --------------------------------------------------------------------
@@ -140,14 +154,6 @@ def test_docs_give_nothing_else_away(app):
 
 
 # ---- fuzzing ----------------------------------------------------------------------------------
-
-UNTRIED = ("/exit",)  # it ends the server
-CHECKS = [
-    not_a_server_error,
-    status_code_conformance,
-    content_type_conformance,
-    response_schema_conformance,
-]
 
 
 def operations(app: Flask) -> list[Any]:
@@ -185,6 +191,7 @@ def test_nothing_that_fits_the_page_or_nearly_does_breaks_the_server(app, mode):
         operation = data.draw(st.sampled_from(known))
         case = data.draw(operation.as_strategy(generation_mode=mode))
         reply = case.call()
+        undo_changes(app)
         case.validate_response(reply, checks=CHECKS)
 
     ask()

@@ -261,11 +261,20 @@ class Answered:
     status: int = 200
     meaning: str = "As asked."
     without_body: Mapping[int, str] = field(default_factory=dict)
+    more: tuple[type[BaseModel], ...] = ()  # that a schema names
 
     @property
     def kinds(self) -> Iterator[type[BaseModel]]:
         """The models that it names."""
-        return (kind for kind in (self.json, self.events) if isinstance(kind, type))
+        named = (self.json, self.events, *self.more)
+        return (kind for kind in named if isinstance(kind, type))
+
+
+class Warned(BaseModel):
+    """Done, and something is otherwise than it may seem."""
+
+    message: Literal["success"]
+    warnings: list[str]
 
 
 SUCCESS = Answered({"type": "string", "const": "success"})
@@ -273,6 +282,20 @@ SUCCESS = Answered({"type": "string", "const": "success"})
 # The first path of a route -> its answer; any JSON where there is none here.
 ANSWERS: Mapping[str, Answered] = {
     "/v1/chat/completions": Answered(ChatCompletion, events=ChatChunk),
+    "/v1/completions": Answered(Completion, events=Completion),
+    "/v1/embeddings": Answered(Embeddings),
+    "/v1/models": Answered(Models),
+    "/v1/models/<path:id>": Answered(ModelFacts),
+    "/status": Answered(RunnerStatus),
+    "/switch-model": Answered(
+        {"anyOf": [SUCCESS.json, {"$ref": "#/components/schemas/Warned"}]},
+        more=(Warned,),
+        without_body={304: "Another model is being loaded."},
+    ),
+    "/update-config": SUCCESS,
+    "/disable-state-cache": SUCCESS,
+    "/enable-state-cache": SUCCESS,
+    "/reset-state-cache": SUCCESS,
     "/health": Answered(Okay),
     "/metrics": Answered(None, others=("text/plain",)),
     "/exit": Answered(Okay),

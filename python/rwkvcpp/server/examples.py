@@ -26,4 +26,43 @@ EXAMPLES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "stop": ["\n\n"],
         },
     },
+    "/v1/completions": {
+        "a text": {"prompt": "Once upon a time", "max_tokens": 50},
+        "two texts, streamed": {
+            "prompt": ["The fox said", "The crow said"],
+            "max_tokens": 20,
+            "stream": True,
+        },
+        "how likely a text is, as lm-evaluation-harness asks": {
+            "prompt": [[0, 85, 111]],
+            "temperature": 0,
+            "max_tokens": 1,
+            "logprobs": 1,
+            "echo": True,
+        },
+        "a state to go on from": {
+            "prompt": "The fox",
+            "max_tokens": 10,
+            "return_state": "base64",
+        },
+    },
+    "/v1/embeddings": {
+        "a text": {"input": "The fox and the crow"},
+        "two texts, as OpenAI's client asks": {
+            "input": ["The fox", "The crow"],
+            "encoding_format": "base64",
+        },
+    },
+    "/update-config": {
+        "how tokens are drawn from now on": {
+            "temperature": 1,
+            "top_p": 0.3,
+            "presence_penalty": 0,
+            "frequency_penalty": 1,
+            "penalty_decay": 0.996,
+            "max_tokens": 1000,
+            "global_penalty": False,
+            "state": "models/",
+        },
+    },
 }
