@@ -54,7 +54,7 @@ class Origins:
         origin = request.headers.get("Origin")
         if origin is None or self.may_read(request):
             return
-        is_rebound = _host_of(origin) == _host_of(f"//{request.host}")
+        is_rebound = urlsplit(origin).netloc == request.host  # and yet not our own
         if is_rebound or (request.method == "POST" and request.mimetype in SIMPLE_TYPES):
             raise _foreign(origin)
 
