@@ -10,7 +10,7 @@ from flask import request as http
 
 from rwkvcpp.engine import Request
 from rwkvcpp.profiles import Profile
-from rwkvcpp.server.errors import refusing
+from rwkvcpp.server.errors import ApiError, refusing
 from rwkvcpp.server.fields import GenerationFields
 from rwkvcpp.server.limits import check_max_tokens, check_prompt
 from rwkvcpp.server.state_exchange import NOTHING, Beginning
@@ -45,6 +45,7 @@ def requests_for(
     """`body.n` requests that continue `prompt`, with seeds of their own; ApiError 400."""
     settings, defaults = service.settings, service.defaults
     check_prompt(settings, prompt.tokens)
+    _check_bias(serving, body)
     if body.max_tokens is not None:
         check_max_tokens(settings, body.max_tokens)
     with refusing():
@@ -71,6 +72,14 @@ def requests_for(
             )
             for index in range(body.n)
         ]
+
+
+def _check_bias(serving: Serving, body: GenerationFields) -> None:
+    n_vocab = serving.model.n_vocab
+    for token in body.logit_bias:
+        if token >= n_vocab:
+            message = f"logit_bias is for token {token}, expected 0 to {n_vocab - 1}"
+            raise ApiError(400, message, code="invalid_value", param="logit_bias")
 
 
 def _words(serving: Serving, tokens: Sequence[int]) -> list[int]:

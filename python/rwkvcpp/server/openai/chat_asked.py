@@ -96,8 +96,11 @@ def understand(service: Service, body: ChatBody) -> Asked:
             400, "top_logprobs needs logprobs", code="invalid_value", param="top_logprobs"
         )
     beginning = read_beginning(service, serving, body)
-    with refusing("messages"):
+    with refusing():
         conversation = _conversation(service, serving, body)
+    with refusing("tools"):
+        read_tools(conversation.tools)
+    with refusing("messages"):
         tokens = _tokens(serving, conversation, beginning)
     template = conversation.template
     usual = "tools" if conversation.tools else template.mode(conversation.mode).profile
@@ -117,7 +120,8 @@ def _conversation(service: Service, serving: Serving, body: ChatBody) -> Convers
     messages = [*GREETING] * body.presystem + [_known(message) for message in body.messages]
     last = messages[-1]
     is_open = bool(last.get("prefix")) and last.get("role") == "assistant"
-    begun = text_of(last.get("content"), "the last message") if is_open else None
+    with refusing("messages"):
+        begun = text_of(last.get("content"), "the last message") if is_open else None
     tools: Sequence[Mapping[str, Any]] = body.tools_offered
     if not tools and body.tool_choice != "none":
         tools = service.tools_of_calls.recall(body.messages)
