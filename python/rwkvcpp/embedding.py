@@ -1,8 +1,9 @@
 """Embeddings: a text as one vector of length 1, whose direction says what the text is about.
 
 It is the mean, over the tokens of the text, of what the head would meet after each: the vector
-behind the last layer norm. Sums are made in float64, token by token from the first to the last, so
-that they do not depend on how a text was cut or on what was read together with it.
+behind the last layer norm. What is made is the sum, in float64, from the first token to the last.
+It does not depend on how a text was cut or on what was read together with it, and brought to
+length 1 it is the mean.
 """
 
 from __future__ import annotations
@@ -32,28 +33,26 @@ MOST_TEXTS = 16  # at once: each has a state
 
 def embed(model: Model, rows: Sequence[TokenRow]) -> NDArray[np.float32]:
     """The embeddings of texts, float32 [n_texts, n_embd]."""
-    means = np.empty((len(rows), model.n_embd))
-    readers = [_Reader(model, row, mean) for row, mean in zip(rows, means, strict=True)]
+    readers = [_Reader(model, row) for row in rows]
     waiting = deque(readers)
     n_rows = FIRST_ROWS
     while waiting:
         n_rows = _rows_for(_read_some(model, waiting, n_rows))
-    return np.stack([_unit(mean) for mean in means])
+    return np.stack([_unit(reader.sum) for reader in readers])
 
 
-def _unit(mean: NDArray[np.float64]) -> NDArray[np.float32]:
-    length = math.sqrt(math.fsum(mean * mean))
-    return (mean / (length or 1)).astype(np.float32)
+def _unit(vector: NDArray[np.float64]) -> NDArray[np.float32]:
+    length = math.sqrt(math.fsum(vector * vector))
+    return (vector / (length or 1)).astype(np.float32)
 
 
 class _Reader:
     """A text on its way through the model; its state lives no longer than that."""
 
-    def __init__(self, model: Model, tokens: TokenRow, mean: NDArray[np.float64]) -> None:
+    def __init__(self, model: Model, tokens: TokenRow) -> None:
+        self.sum = np.zeros(model.n_embd)
         self._model = model
-        self._unread = self._tokens = tokens
-        self._mean = mean  # a sum until the last token is read
-        self._mean[:] = 0
+        self._unread = tokens
         self._state: State | None = None
 
     @property
@@ -69,10 +68,9 @@ class _Reader:
     def add(self, hidden: NDArray[np.float32]) -> None:
         """What the head would have met after each of them."""
         for row in hidden:
-            self._mean += row
+            self.sum += row
         self._unread = self._unread[len(hidden) :]
         if self.is_done:
-            self._mean /= len(self._tokens)
             self._state = None
 
 

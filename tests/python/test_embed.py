@@ -45,6 +45,10 @@ def expected_hidden(path: Path, tokens: list[int] = TOKENS) -> rwkv_numpy.Array:
     return rwkv_numpy.hidden(file.weights, tokens, rescale_every=file.rescale_every)[0]
 
 
+def long_text(n_tokens: int) -> list[int]:
+    return [(i * i * 31 + 17 * i + 5) % NARROW.n_vocab for i in range(n_tokens)]
+
+
 @pytest.fixture(scope="module")
 def model() -> rwkvcpp.Model:
     return rwkvcpp.Model(threads=2)
@@ -95,11 +99,14 @@ def test_hidden_advances_the_state_as_forward_does(case: Case, model_file: Model
     assert model.forward([1], one).tobytes() == model.forward([1], other).tobytes()
 
 
+def test_long_sums_lose_nothing(tiny: rwkvcpp.Model) -> None:
+    tokens = long_text(3000)
+    rows = tiny._native.hidden([(tokens, tiny.initial_state()._native)])
+    expected = rwkv_numpy.embedding(rows.astype(np.float64))
+    assert np.abs(tiny.embed(tokens) - expected).max() <= 2.0**-25  # it is below 1: half a unit
+
+
 # ---- cuts and company ------------------------------------------------------------------------
-
-
-def long_text(n_tokens: int) -> list[int]:
-    return [(i * i * 31 + 17 * i + 5) % NARROW.n_vocab for i in range(n_tokens)]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -203,7 +210,7 @@ def test_texts_bytes_and_ids_are_the_same_text(model: rwkvcpp.Model) -> None:
     text = "The fox was sly."
     ids = model.tokenizer.encode(text)
     vector = model.embed(text)
-    for same in (text.encode(), ids, tuple(ids), np.array(ids), np.array(ids, np.uint16)):
+    for same in (text.encode(), ids, tuple(ids), np.array(ids), [*np.array(ids, np.uint16)]):
         assert model.embed(same).tobytes() == vector.tobytes()
     assert model.embed([text, ids, text.encode()]).tobytes() == 3 * vector.tobytes()
     assert model.embed(np.array([ids, ids])).tobytes() == 2 * vector.tobytes()
