@@ -26,7 +26,7 @@ def test_all_figures_of_the_server_come_out(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["server.py", str(bundled_model()), *options])
     server.main()
     out = capsys.readouterr().out
-    figures = re.findall(r"^(.{56}) *([0-9.]+)   \(", out, flags=re.M)
+    figures = re.findall(r"^(.{56}) *([0-9.]+|nan)   \(", out, flags=re.M)
     assert len(figures) == 11
     rates = {name.strip(): float(value) for name, value in figures if "tokens/s" in name}
     assert rates.pop("all clients, tokens/s") > 0
