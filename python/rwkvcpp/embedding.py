@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Text: TypeAlias = "str | bytes | Tokens"
 TokenRow: TypeAlias = "NDArray[np.int32]"
 
-CALL_SECONDS = 0.2  # others who compute on the model wait so long, about
+CALL_SECONDS = 0.1  # others who compute on the model wait so long, about: an engine reads for 0.2
 FIRST_ROWS = 32  # until a rate is known
 LEAST_ROWS = 16  # fewer would read the weights too often
 MOST_ROWS = 128  # for which the model reads its weights once
