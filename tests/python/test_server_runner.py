@@ -178,6 +178,20 @@ def test_a_wrong_type_is_refused(live, model_file):
     assert live.service.serving().model.weight_type == "Q8_0"
 
 
+def test_a_strategy_says_what_floats_become_and_what_this_machine_has_not(live, model_file):
+    floats = model_file(Case("7", "gguf", "F32", replace(NARROW, n_vocab=256)))
+    reply = live.post("/switch-model", {"model": str(floats), "strategy": "cuda fp16i8"})
+    assert reply.status == 200, reply.data
+    assert reply.json["message"] == "success"
+    assert any("cuda" in warning for warning in reply.json["warnings"])
+    assert live.service.serving().model.weight_type == "Q8_0"
+    reply = live.post("/switch-model", {"model": str(floats), "strategy": "cpu fp32"})
+    assert reply.json == "success"
+    reply = live.post("/switch-model", {"model": str(floats), "strategy": "abacus fp99"})
+    assert (reply.status, reply.json["error"]["type"]) == (400, "invalid_request_error")
+    assert "abacus" in reply.json["detail"]
+
+
 def test_while_one_is_loaded_another_is_not(live, other, monkeypatch):
     begun, go_on = threading.Event(), threading.Event()
     load = rwkvcpp.Model.__init__

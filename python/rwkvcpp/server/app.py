@@ -21,6 +21,7 @@ from rwkvcpp.server.guards import install_guards
 from rwkvcpp.server.routes import (
     embeddings,
     infill,
+    lightning,
     models,
     openai_chat,
     openai_completions,
@@ -46,6 +47,7 @@ SHAPES: tuple[Routes, ...] = (
     pages.routes,
     runner.routes,
     tokens.routes,
+    lightning.routes,
 )
 
 

@@ -60,7 +60,7 @@ def requests_for(
             prompt_logprobs=prompt.prompt_logprobs,
             penalized=_words(serving, prompt.tokens) if body.counts_prompt(defaults) else (),
             return_state=body.return_state is not None,
-            use_cache=not body.no_cache,
+            use_cache=body.uses_cache,
             client=http.remote_addr or "",
         )
         return [

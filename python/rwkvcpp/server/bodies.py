@@ -41,7 +41,9 @@ def read_body(kind: type[AnyBody], data: bytes) -> AnyBody:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"])) or "the body"
-        message = f"{where} is {shown(first['input'])}: {first['msg'].removeprefix('Value error, ')}"
+        message = (
+            f"{where} is {shown(first['input'])}: {first['msg'].removeprefix('Value error, ')}"
+        )
         raise ApiError(400, message, code="invalid_value", param=where) from error
 
 

@@ -28,6 +28,7 @@ from rwkvcpp.engine import (
 )
 from rwkvcpp.engine.request import check_state, checked_tokens
 from rwkvcpp.server.record import current_record
+from rwkvcpp.server.speeds import Speeds
 
 RETRY = 0.05  # seconds between two tries to join a line that is full
 
@@ -58,6 +59,7 @@ class Choices:
         self._followers: dict[int, list[tuple[int, Request]]] = {}
         self._outside: deque[tuple[int, Request]] = deque()  # who are not in the engine yet
         self.client = requests[0][0].client if requests else ""  # whose they are
+        self.speeds = Speeds()
         self._n = 0
         self._n_inside = 0
         self._is_cancelled = self._is_stopped = False
@@ -96,6 +98,7 @@ class Choices:
                 yield None
                 continue
             event = self._generations[index].get(timeout=0)
+            self.speeds.see(event)
             if self._see is not None:
                 self._see(event)
             if isinstance(event, PromptEvent):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, field_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from rwkvcpp import SamplingParams
 from rwkvcpp.profiles import Profile
@@ -104,12 +104,22 @@ class StopFields(Body):
         default_factory=list
     )
     stop_token_ids: list[TokenId] = Field(default_factory=list)
+    stop_tokens: list[TokenId | StopText] = Field(default_factory=list, max_length=MOST_STOPS)
 
     @property
     def stop_strings(self) -> list[str]:
         """Those that are none are no stops: clients send empty ones."""
         stops = [self.stop] if isinstance(self.stop, str) else self.stop
-        return [stop for stop in stops if stop]
+        texts = [each for each in self.stop_tokens if isinstance(each, str)]
+        return [stop for stop in [*stops, *texts] if stop]
+
+    @model_validator(mode="after")
+    def _stop_tokens(self) -> StopFields:
+        """Some programs have one list for both, tokens and texts."""
+        ids = [each for each in self.stop_tokens if isinstance(each, int)]
+        if ids:  # what is assigned counts as sent
+            self.stop_token_ids = [*self.stop_token_ids, *ids]
+        return self
 
 
 class StreamOptions(Body):
@@ -124,6 +134,10 @@ class AnswerFields(Body):
     n: int = Field(1, ge=1, le=128)
     stream: bool = False
     stream_options: StreamOptions = Field(default_factory=StreamOptions)
+    chunk_size: int = Field(1, ge=1, le=1024)  # tokens that an event of a stream has
+    metrics: bool = Field(
+        False, validation_alias=AliasChoices("metrics", "report_metrics", "include_metrics")
+    )
 
 
 class StateFields(Body):
@@ -133,6 +147,14 @@ class StateFields(Body):
     return_state: Literal["base64", "json"] | None = None
     state_dtype: Literal["float16", "float32"] = "float16"
     no_cache: bool = False
+    use_prefix_cache: bool = Field(
+        True, validation_alias=AliasChoices("use_prefix_cache", "cache_prompt")
+    )
+
+    @property
+    def uses_cache(self) -> bool:
+        """Whether the prompt may begin from what was read before."""
+        return self.use_prefix_cache and not self.no_cache
 
     @field_validator("return_state", mode="before")
     @classmethod

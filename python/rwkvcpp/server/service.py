@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from typing import Any
 from weakref import WeakSet
 
 import rwkvcpp
-from rwkvcpp import PrefixCache
+from rwkvcpp import PrefixCache, StrategyWarning
 from rwkvcpp.engine import Engine
 from rwkvcpp.server.active import ActiveRequests
 from rwkvcpp.server.disconnects import Disconnects
@@ -22,6 +24,8 @@ from rwkvcpp.server.openai.tool_memory import ToolMemory
 from rwkvcpp.server.settings import Settings
 from rwkvcpp.server.tuned_states import TunedStates
 from rwkvcpp.templates import Template, choose_template
+
+logger = logging.getLogger(__name__)
 
 
 class Status(IntEnum):
@@ -135,8 +139,12 @@ class Service:
         ApiError 304 while another one is being loaded.
         """
         with self._changing():
-            made = self._made(path, **options)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", StrategyWarning)  # they are among the notes
+                made = self._made(path, **options)
             self._replace(made)
+        for note in made.notes:
+            logger.warning("%s: %s", made.id, note)
         return made
 
     def unload(self) -> None:
@@ -166,7 +174,11 @@ class Service:
             max_waiting=settings.max_waiting,
             use_cache=self._keeps_prefixes,
         )
-        notes = (*map(str, states.misfits), *self._without_unfit_state(states))
+        notes = (
+            *model.strategy_warnings,
+            *map(str, states.misfits),
+            *self._without_unfit_state(states),
+        )
         return Serving(model, engine, template, states, int(time.time()), notes)
 
     def _without_unfit_state(self, states: TunedStates) -> list[str]:

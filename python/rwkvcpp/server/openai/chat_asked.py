@@ -118,6 +118,8 @@ def understand(service: Service, body: ChatBody) -> Asked:
 
 def _conversation(service: Service, serving: Serving, body: ChatBody) -> Conversation:
     messages = [*GREETING] * body.presystem + [_known(message) for message in body.messages]
+    if body.system is not None and messages[0].get("role") not in ("system", "developer"):
+        messages = [{"role": "system", "content": body.system}, *messages]
     last = messages[-1]
     is_open = bool(last.get("prefix")) and last.get("role") == "assistant"
     with refusing("messages"):

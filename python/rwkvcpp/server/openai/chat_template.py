@@ -19,6 +19,17 @@ PROMPT_TEMPLATES = {"bot": "bot", "function_calling": "functions"}
 GENERATION_PROMPTS = {"open_think": "think", "fake_think": "fake-think"}
 
 
+# What RWKV Chat calls them; the first that the template has.
+THINK_TYPES = {
+    "fast": ("fake-think", "chat"),
+    "free": ("think",),
+    "preferChinese": ("think-zh", "think"),
+    "en": ("think-medium", "think"),
+    "enShort": ("think-a-bit", "think"),
+    "enLong": ("think-a-lot", "think"),
+}
+
+
 def template_for(serving: Serving, body: ChatBody, tools: Sequence[Mapping[str, Any]]) -> Template:
     """The one that `body` asks for or the model has, with the names that `body` gives."""
     template = _named(serving, body.chat_template_kwargs.rwkv_prompt_template)
@@ -59,6 +70,9 @@ def mode_for(template: Template, body: ChatBody, begun: str | None) -> str:
                 param="chat_template_kwargs",
             )
         return mode
+    if body.think_type is not None:
+        wanted = THINK_TYPES[body.think_type]
+        return next((mode for mode in wanted if mode in template.modes), template.default_mode)
     thinks = kwargs.enable_thinking if body.enable_thinking is None else body.enable_thinking
     effort = body.reasoning_effort or kwargs.reasoning_effort
     return template.mode_for(enable_thinking=thinks, reasoning_effort=effort)

@@ -13,7 +13,7 @@ routes = Routes("models")
 OFFLINE = "rwkv"  # what is listed while there is no model
 
 
-@routes.get("/v1/models", "/models")
+@routes.get("/v1/models", "/models", "/openai/v1/models")
 def models(service: Service) -> Answer:
     """List the model that is served, and names that select it, too."""
     return {"object": "list", "data": [_served(service), *STAND_INS.values()]}

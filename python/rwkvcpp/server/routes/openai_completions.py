@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rwkvcpp.server import sse
+from rwkvcpp.server.answering import answer
 from rwkvcpp.server.choices import Choices
 from rwkvcpp.server.errors import refusing
 from rwkvcpp.server.openai.completion_answer import chunks, whole
@@ -20,6 +20,9 @@ def completions(service: Service, body: CompletionBody) -> Answer:
     asked = understand(service, body)
     with refusing("prompt"):
         choices = Choices(asked.serving.engine, asked.requests)
-    if body.stream:
-        return sse.stream(chunks(service, asked, choices))
-    return whole(service, asked, choices)
+    return answer(
+        body,
+        choices,
+        whole=lambda: whole(service, asked, choices),
+        chunks=lambda: chunks(service, asked, choices),
+    )

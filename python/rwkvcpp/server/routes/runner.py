@@ -77,6 +77,8 @@ def switch_model(service: Service, body: SwitchBody) -> Answer:
 def _options(settings: Settings, body: SwitchBody) -> dict[str, Any]:
     """What the body says, as Model() takes it."""
     options: dict[str, Any] = {"path": find(settings, body.model, "model")}
+    if body.strategy:
+        options["strategy"] = body.strategy
     if body.tokenizer:
         options["tokenizer"] = find(settings, body.tokenizer, "tokenizer")
     if body.type:

@@ -163,7 +163,6 @@ class CountBody(ChatBody):
     """One of a text, texts, and a conversation."""
 
     text: str | None = None
-    contents: list[str] | None = None
 
 
 @routes.post("/v1/tokens/count", body=CountBody)
@@ -172,7 +171,7 @@ def count(service: Service, body: CountBody) -> Answer:
     encode = service.serving().model.tokenizer.encode
     if body.text is not None:
         return {"tokens": len(encode(body.text))}
-    if body.contents is not None:
+    if "contents" in body.model_fields_set:
         return {"tokens": sum(len(encode(text)) for text in body.contents)}
     if not body.messages:
         raise ApiError(400, "there is none of text, contents and messages", code="invalid_value")
