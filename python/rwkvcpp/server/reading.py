@@ -42,7 +42,6 @@ class Reading:
         self._stream = stream
         self._inline = inline
         self._words = TextStream(stops)
-        self.reasoning = self.content = ""
 
     @property
     def stopped(self) -> bool:
@@ -52,7 +51,7 @@ class Reading:
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """The calls that are complete."""
-        return self._stream.reply.tool_calls
+        return self._stream.tool_calls
 
     def push(self, text: str) -> list[Delta]:
         """What is certain now that `text` has come."""
@@ -61,27 +60,18 @@ class Reading:
     def finish(self) -> list[Delta]:
         """What was held back, when nothing more will come."""
         rest = self._read(self._stream.finish())
-        return rest + self._kept([Delta("content", self._words.finish())])
+        held = self._words.finish()
+        return rest + ([Delta("content", held)] if held else [])
 
     def _read(self, deltas: Sequence[Delta]) -> list[Delta]:
         if self._inline is not None:
             deltas = [self._inline.words(delta) for delta in deltas]
-        return self._kept(
-            [
-                Delta(kind, self._words.push(text.encode("utf-8")) if kind == "content" else text)
-                for kind, text in deltas
-                if not self.stopped
-            ]
-        )
-
-    def _kept(self, deltas: Sequence[Delta]) -> list[Delta]:
-        deltas = [delta for delta in deltas if delta.text]
-        for kind, text in deltas:
-            if kind == "content":
-                self.content += text
-            else:
-                self.reasoning += text
-        return deltas
+        shown = [
+            Delta(kind, self._words.push(text.encode("utf-8")) if kind == "content" else text)
+            for kind, text in deltas
+            if not self.stopped
+        ]
+        return [delta for delta in shown if delta.text]
 
 
 def until_stop(reading: Reading, stops: Sequence[str]) -> Callable[[str], bool] | None:

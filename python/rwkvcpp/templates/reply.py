@@ -71,8 +71,12 @@ class ReplyStream:
     @property
     def reply(self) -> Reply:
         """All that was certain so far; the whole reply after `finish`."""
-        calls = () if self._calls is None else tuple(self._calls.calls)
-        return Reply(self._reasoning.text, self._content.text, calls)
+        return Reply(self._reasoning.text, self._content.text, self.tool_calls)
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The calls that are complete."""
+        return () if self._calls is None else tuple(self._calls.calls)
 
     def _advance(self, text: str, *, final: bool) -> list[Delta]:
         self._held += text

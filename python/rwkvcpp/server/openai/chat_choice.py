@@ -30,7 +30,8 @@ class ChatChoice:
     """One of the replies to a request."""
 
     def __init__(self, service: Service, asked: Asked) -> None:
-        self.content = self.reasoning = ""
+        self._content: list[str] = []
+        self._reasoning: list[str] = []
         self.calls: list[dict[str, Any]] = []
         self.logprobs: list[dict[str, Any]] = []  # of the content
         self.end: EndEvent | None = None
@@ -50,7 +51,7 @@ class ChatChoice:
             deltas += self._reading.finish()
         pieces = [self._words(delta) for delta in deltas]
         pieces += [piece for call in self._new_calls() for piece in self._call(call)]
-        if isinstance(event, TokenEvent) and not (self.content or self.calls):
+        if isinstance(event, TokenEvent) and not (self._content or self.calls):
             self._n_before_words += 1
         return pieces
 
@@ -65,7 +66,7 @@ class ChatChoice:
     @property
     def n_reasoning(self) -> int:
         """Tokens of thoughts."""
-        return self._n_before_words if self.reasoning else 0
+        return self._n_before_words if self._reasoning else 0
 
     @property
     def state(self) -> dict[str, Any] | None:
@@ -77,9 +78,9 @@ class ChatChoice:
     @property
     def message(self) -> dict[str, Any]:
         """The reply as a message; content is text, always."""
-        message: dict[str, Any] = {"role": "assistant", "content": self.content}
-        if self.reasoning:
-            message["reasoning_content"] = self.reasoning
+        message: dict[str, Any] = {"role": "assistant", "content": "".join(self._content)}
+        if self._reasoning:
+            message["reasoning_content"] = "".join(self._reasoning)
         if self.calls:
             message["tool_calls"] = self.calls
         return message
@@ -87,9 +88,9 @@ class ChatChoice:
     def _words(self, delta: Delta) -> Piece:
         tokens = self._trail.take(delta.text)
         if delta.kind == "reasoning":
-            self.reasoning += delta.text
+            self._reasoning.append(delta.text)
             return Piece({"reasoning_content": delta.text})
-        self.content += delta.text
+        self._content.append(delta.text)
         logprobs = [self._names.chat(token.logprob) for token in tokens if token.logprob]
         self.logprobs += logprobs
         return Piece({"content": delta.text}, logprobs)

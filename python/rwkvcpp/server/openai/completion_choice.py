@@ -53,7 +53,7 @@ class CompletionChoice:
 
     def __init__(self, asked: Asked, echo: Echo, tokens: Sequence[int]) -> None:
         """tokens: the prompt's."""
-        self.text = ""
+        self._texts: list[str] = []
         self.logprobs = Logprobs()
         self.end: EndEvent | None = None
         self._asked, self._echo, self._tokens = asked, echo, tokens
@@ -90,6 +90,11 @@ class CompletionChoice:
         return self._shown(event.text, found)
 
     @property
+    def text(self) -> str:
+        """All of it."""
+        return "".join(self._texts)
+
+    @property
     def finish_reason(self) -> str | None:
         """Why it ended; None before."""
         return None if self.end is None else finish_reason(self.end.finish_reason)
@@ -109,6 +114,6 @@ class CompletionChoice:
         self._offset += len(self._characters.decode(self._tokenizer.token_bytes(token)))
 
     def _shown(self, text: str, logprobs: Logprobs) -> Piece:
-        self.text += text
+        self._texts.append(text)
         self.logprobs.extend(logprobs)
         return Piece(text, logprobs)
