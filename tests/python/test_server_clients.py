@@ -429,63 +429,10 @@ class TestReasoningReaders:
         assert "reasoning_content" not in message
 
 
-class TestRunnersGuide:
-    """Every body of RWKV-Runner's guide."""
+class TestApacheBench:
+    """The load test of RWKV-Runner's guide; test_server_guide_002.py has its other bodies."""
 
-    CHAT_BODY: ClassVar[dict[str, Any]] = {
-        "messages": [{"content": "hello", "role": "user"}],
-        "max_tokens": 4,
-    }
-    CONFIG: ClassVar[dict[str, Any]] = {
-        "frequency_penalty": 1,
-        "global_penalty": False,
-        "max_tokens": 1000,
-        "penalty_decay": 0.996,
-        "presence_penalty": 0,
-        "state": "models/",
-        "temperature": 1,
-        "top_p": 0.3,
-    }
-    STOPS: ClassVar[list[str]] = ["\n\nUser", "\n\nQuestion", "\n\nBob", "\n\nA", "\n\nBot"]
-    POSTS: tuple[tuple[str, Any], ...] = (
-        ("/chat/completions", CHAT_BODY),
-        ("/v1/chat/completions", {**CHAT_BODY, "stream": True, "stop": STOPS, "top_k": 25}),
-        ("/chat/completions", {**CHAT_BODY, "model": None, "stop": None, "user_name": None,
-                               "assistant_name": None, "system_name": None, "state": ""}),
-        ("/completions", {"prompt": "那一天,人们又想起来被暴雨支配的恐惧...", "max_tokens": 4}),
-        ("/v1/completions", {"prompt": "a", "stop": "\n\nUser", "stream": True, "max_tokens": 4}),
-        ("/update-config", CONFIG),
-        ("/disable-state-cache", None),
-        ("/enable-state-cache", None),
-        ("/reset-state-cache", None),
-        ("/reset-state", None),
-    )  # fmt: skip
-
-    @pytest.fixture(scope="class")
-    def runner(self) -> Iterator[LiveServer]:
-        with live_server() as live:
-            yield live
-
-    @pytest.mark.parametrize(("path", "body"), POSTS, ids=range(len(POSTS)))
-    def test_bodies_are_answered(self, runner, path, body):
-        assert runner.post(path, body).status == 200
-
-    def test_pages_are_there(self, stories):
-        assert answered(stories.get("/")) == {"Hello": "World!"}
-        status = answered(stories.get("/status"))
-        assert (status["status"], status["device_name"]) == (3, "CPU")
-        assert answered(stories.get("/models"))["object"] == "list"
-        assert answered(stories.get("/dashboard/billing/credit_grants"))["total_granted"] == 10000
-        assert stories.get("/docs").headers["Content-Type"].startswith("text/html")
-
-    @pytest.mark.parametrize("path", ["/text-to-midi", "/midi-to-text", "/txt-to-midi",
-                                      "/midi-to-wav", "/text-to-wav", "/file-to-text"])  # fmt: skip
-    def test_what_is_not_there_yet_says_so(self, stories, path):
-        reply = stories.post(path, {"text": "p:24:a t14 p:24:0"})
-        assert reply.status == 404
-        assert reply.json["error"]["message"] == reply.json["detail"]
-
-    def test_its_load_test(self, stories):
+    def test_100_chats_of_20_clients(self, stories):
         """`ab -p body.json -T application/json -c 20 -n 100`, with short answers."""
         body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8}
         with ThreadPoolExecutor(20) as clients:
