@@ -46,6 +46,7 @@ class LiveServer:
 
     app: Flask
     server: Server
+    thread: threading.Thread  # that runs it
 
     @property
     def port(self) -> int:
@@ -96,7 +97,7 @@ def live_server(**settings: Any) -> Iterator[LiveServer]:
     thread = threading.Thread(target=server.run, name="live-server")
     thread.start()
     try:
-        yield LiveServer(app, server)
+        yield LiveServer(app, server, thread)
     finally:
         server.end(grace=0)
         thread.join(PATIENCE)

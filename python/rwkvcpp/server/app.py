@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,7 @@ from werkzeug.exceptions import (
 
 from rwkvcpp.engine import QueueFullError
 from rwkvcpp.server.access import Access
-from rwkvcpp.server.errors import ApiError, as_api_error, body_too_large
+from rwkvcpp.server.errors import ApiError, as_api_error, body_too_large, log_failure
 from rwkvcpp.server.guards import install_guards
 from rwkvcpp.server.routes import (
     embeddings,
@@ -33,8 +32,6 @@ from rwkvcpp.server.routes import (
 from rwkvcpp.server.routing import Routes
 from rwkvcpp.server.service import Service
 from rwkvcpp.server.settings import Settings
-
-logger = logging.getLogger(__name__)
 
 # One module per shape; a new one is a line here.
 SHAPES: tuple[Routes, ...] = (
@@ -84,8 +81,7 @@ def _refuse(error: Exception) -> Response:
     if isinstance(error, QueueFullError):
         service: Service = current_app.extensions["rwkvcpp"]
         service.metrics.refused()
-    if answer.status >= 500:
-        logger.error("a request failed", exc_info=error)
+    log_failure(error, answer)
     response = jsonify(answer.body) if answer.status != 304 else Response()
     response.status_code = answer.status
     response.headers.update(answer.headers)

@@ -22,17 +22,14 @@ from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask
-from waitress.utilities import Error
+from waitress.utilities import BadRequest, Error
 
-from rwkvcpp.server.errors import ApiError, body_too_large
+from rwkvcpp.server.errors import ApiError, body_too_large, not_supported
 
 HEADER_SECONDS = 30.0  # for a request to come, without its body
 BODY_PACE = 16 * 1024  # bytes a second, at least
 STALL_SECONDS = 60.0  # without taking a byte of an answer
 LINGER_SECONDS = 5.0  # that a refused body goes past
-
-# What waitress refuses -> the code in the body.
-CODES = {400: "bad_http", 413: "body_too_large", 431: "headers_too_large", 501: "not_supported"}
 
 
 class Parser(HTTPRequestParser):
@@ -44,7 +41,10 @@ class Parser(HTTPRequestParser):
 
     def received(self, data: bytes) -> int:
         """How much of `data` was of this request."""
-        n_bytes: int = super().received(data)
+        try:
+            n_bytes: int = super().received(data)
+        except ValueError as error:  # a length of thousands of digits
+            self.error, self.completed, n_bytes = BadRequest(str(error)), True, len(data)
         if self.error is not None:
             self.expect_continue = False  # else the body would be asked for
         return n_bytes
@@ -60,15 +60,24 @@ class Refusal(ErrorTask):
     def execute(self) -> None:
         """Write it."""
         error: Error = self.request.error  # type: ignore[attr-defined]
-        answer = ApiError(error.code, f"{error.reason}: {error.body}", code=CODES.get(error.code))
-        if error.code == 413:
-            answer = body_too_large(self.channel.adj.max_request_body_size - 1)
-        self.status = f"{error.code} {error.reason}"
+        answer = as_answer(error, self.channel.adj.max_request_body_size - 1)
+        reason = error.reason if answer.status == error.code else BadRequest.reason
+        self.status = f"{answer.status} {reason}"
         self.response_headers = [("Content-Type", "application/json")]
         self.set_close_on_finish()
         body = json.dumps(answer.body).encode() + b"\n"
         self.content_length = len(body)
         self.write(body)
+
+
+def as_answer(error: Error, max_body_bytes: int) -> ApiError:
+    """What a client is told of what waitress refuses."""
+    if error.code == 413:
+        return body_too_large(max_body_bytes)
+    if error.code == 501:  # what it sent is no fault of ours
+        return not_supported(error.body)
+    code = "headers_too_large" if error.code == 431 else "bad_http"
+    return ApiError(error.code, f"{error.reason}: {error.body}", code=code)
 
 
 class Channel(HTTPChannel):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from rwkvcpp import ModelFormatError, RwkvError, StateError, UnsupportedError
 from rwkvcpp.engine import EngineClosedError, QueueFullError
+
+logger = logging.getLogger(__name__)
 
 # HTTP status -> the type that OpenAI's clients and llama.cpp's users know.
 TYPES = {
@@ -99,6 +102,12 @@ def body_too_large(limit: int) -> ApiError:
     """For bodies that nobody wants to keep."""
     message = f"the body is too long, expected at most {limit} bytes"
     return ApiError(413, message, code="body_too_large")
+
+
+def log_failure(error: Exception, answer: ApiError) -> None:
+    """Write to the log what clients are not told of."""
+    if answer.status == 500 or isinstance(error, MemoryError):
+        logger.error("a request failed", exc_info=error)
 
 
 def not_supported(message: str, param: str | None = None) -> ApiError:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flask import Response
 
-from rwkvcpp.server.errors import as_api_error
-
-logger = logging.getLogger(__name__)
+from rwkvcpp.server.errors import as_api_error, log_failure
 
 PING = b": ping\n\n"
 DONE = b"data: [DONE]\n\n"
@@ -37,8 +34,7 @@ def _written(chunks: Iterator[Mapping[str, Any] | None], done: bytes) -> Iterato
             yield PING if chunk is None else event(chunk)
     except Exception as error:
         answer = as_api_error(error)
-        if answer.status >= 500:
-            logger.error("a stream failed", exc_info=error)
+        log_failure(error, answer)
         yield event(answer.body)
     else:
         if done:

@@ -83,8 +83,8 @@ class Server:
             for sock in self._sockets
         ]
         self._grace = settings.grace
-        self._is_asked_to_end = False
-        self._closing: threading.Thread | None = None
+        self._is_asked_to_end = self._is_closed = self._is_over = False
+        self._deadline = float("inf")
         service.on_exit = self.end
 
     def run(self) -> None:
@@ -92,10 +92,12 @@ class Server:
         try:
             while not self._is_asked_to_end:
                 self._turn()
-            self._refuse_from_now_on()
+            closing = self._refuse_from_now_on()
             while self._has_work():
                 self._turn()
+            closing.join()
         finally:
+            self._is_over = True
             wasyncore.close_all(self._map)
         self._workers.shutdown()
 
@@ -107,28 +109,30 @@ class Server:
         if grace is not None:
             self._grace = grace
         self._is_asked_to_end = True
-        self._listeners[0].pull_trigger()
+        if not self._is_over:
+            self._listeners[0].pull_trigger()
 
     def _turn(self) -> None:
         """Wait for something to happen on a connection, and see to it."""
         wasyncore.loop(timeout=1.0, use_poll=True, map=self._map, count=1)
 
-    def _refuse_from_now_on(self) -> None:
+    def _refuse_from_now_on(self) -> threading.Thread:
+        """Returns what waits for those who run."""
         self._service.is_ending = True
         for listener in self._listeners:
             wasyncore.dispatcher.close(listener)  # its trigger is needed to the end
-        self._closing = threading.Thread(target=self._close, name="rwkvcpp-end", daemon=True)
-        self._closing.start()
-        self._deadline = float("inf")
+        closing = threading.Thread(target=self._close, name="rwkvcpp-end", daemon=True)
+        closing.start()
+        return closing
 
     def _close(self) -> None:
         self._service.close(self._grace)
+        self._is_closed = True
         self._listeners[0].pull_trigger()
 
     def _has_work(self) -> bool:
         """Whether somebody runs, or what he got is still on its way."""
-        assert self._closing is not None
-        if self._closing.is_alive():
+        if not self._is_closed:
             return True
         self._deadline = min(self._deadline, time.monotonic() + LAST_WORDS)
         channels = [each for each in self._map.values() if isinstance(each, Channel)]
