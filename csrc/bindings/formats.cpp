@@ -2,6 +2,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -9,6 +10,7 @@
 
 #include "bindings/bindings.h"
 #include "io/tensor_names.h"
+#include "quant/cancel.h"
 #include "quant/format.h"
 
 namespace rwkvcpp {
@@ -49,8 +51,28 @@ void check_importances(const FloatArray& importances, std::size_t n_inputs) {
                               std::to_string(n_inputs) + "], one for each input");
 }
 
+using Directions = std::vector<InputStatistics::Directions>;
+
+/// [directions, n_inputs], of which the first sixteen are taken, by input.
+Directions by_input(const FloatArray& common, std::size_t n_inputs) {
+  if (common.ndim() != 2 || static_cast<std::size_t>(common.shape(1)) != n_inputs) {
+    throw std::invalid_argument("directions are of another shape, expected [directions, " +
+                                std::to_string(n_inputs) + "]");
+  }
+  const std::size_t n =
+      std::min(static_cast<std::size_t>(common.shape(0)), InputStatistics::kDirections);
+  Directions directions(n_inputs, {{0.0f, 0.0f}});
+  for (std::size_t k = 0; k < n; ++k) {
+    const float* values = common.data() + k * n_inputs;
+    for (std::size_t i = 0; i < n_inputs; ++i) {
+      directions[i].half[k / fit::kAbreast].set(k % fit::kAbreast, values[i]);
+    }
+  }
+  return directions;
+}
+
 void quantize_rows(const Format& f, const float* weights, std::size_t n_rows, std::size_t n_inputs,
-                   const float* importances, bool closest, char* out) {
+                   const float* importances, bool closest, const Directions& common, char* out) {
   const std::size_t n_blocks = n_inputs / f.block_inputs;
   const auto by_rows =
       closest && f.quantize_closest != nullptr ? f.quantize_closest : f.quantize_weighted;
@@ -58,13 +80,18 @@ void quantize_rows(const Format& f, const float* weights, std::size_t n_rows, st
     f.quantize(weights, n_rows * n_blocks, out);
     return;
   }
+  const bool cancels = !common.empty() && f.cancel_errors != nullptr;
+  const InputStatistics inputs{importances, common.data()};
   for (std::size_t r = 0; r < n_rows; ++r) {
-    by_rows(weights + r * n_inputs, n_blocks, importances, out + r * f.row_bytes(n_inputs));
+    char* blocks = out + r * f.row_bytes(n_inputs);
+    by_rows(weights + r * n_inputs, n_blocks, importances, blocks);
+    if (cancels) f.cancel_errors(weights + r * n_inputs, n_blocks, inputs, blocks);
   }
 }
 
 py::bytes quantize(const std::string& name, const FloatArray& weights,
-                   const std::optional<FloatArray>& importances, bool closest) {
+                   const std::optional<FloatArray>& importances, bool closest,
+                   const std::optional<FloatArray>& common) {
   const Format& f = named_format(name);
   if (weights.ndim() != 2) {
     throw std::invalid_argument("weights have " + std::to_string(weights.ndim()) +
@@ -74,11 +101,16 @@ py::bytes quantize(const std::string& name, const FloatArray& weights,
   const auto n_inputs = static_cast<std::size_t>(weights.shape(1));
   check_inputs(f, n_inputs);
   if (importances) check_importances(*importances, n_inputs);
+  if (common && !importances) {
+    throw std::invalid_argument("directions are given without importances, expected both");
+  }
   const float* importance = importances ? importances->data() : nullptr;
+  const Directions directions = common ? by_input(*common, n_inputs) : Directions{};
   std::string blocks(n_rows * f.row_bytes(n_inputs), '\0');
   {
     const py::gil_scoped_release nogil;
-    quantize_rows(f, weights.data(), n_rows, n_inputs, importance, closest, blocks.data());
+    quantize_rows(f, weights.data(), n_rows, n_inputs, importance, closest, directions,
+                  blocks.data());
   }
   return blocks;
 }
@@ -119,9 +151,11 @@ void bind_formats(py::module_& m) {
         "name, gguf_id, ggmf_code, block_inputs, block_bytes, tile_bytes, is_float for each.");
   m.def("quantize", &quantize, py::arg("name"), py::arg("weights"),
         py::arg("importances") = py::none(), py::arg("closest") = false,
+        py::arg("common") = py::none(),
         "Rows of float32 [rows, inputs] to the format's blocks, ggml's reference rounding; with "
         "importances [inputs], its rounding with an importance matrix; with closest, too, the "
-        "least squares of errors that importances alone weigh.");
+        "least squares of errors that importances alone weigh; with common [directions, inputs], "
+        "errors of a row cancel in the directions that its inputs have in common.");
   m.def("dequantize", &dequantize, py::arg("name"), py::arg("blocks"), py::arg("n_inputs"),
         "Blocks to float32 [rows, n_inputs].");
   m.def("gguf_tensor_name", &gguf_name, py::arg("architecture"), py::arg("name"),

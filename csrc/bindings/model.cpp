@@ -137,7 +137,7 @@ std::vector<LayerZeros> zeros(Model& model) {
   return list;
 }
 
-/// {name: (float64 [n_in], number of rows)}, in the order of the model.
+/// {name: (float64 [n_in], number of rows, float32 [n_in, columns])}, in the order of the model.
 py::dict importances(Model& model) {
   std::vector<Importance> found;
   {
@@ -146,9 +146,12 @@ py::dict importances(Model& model) {
   }
   py::dict by_name;
   for (const Importance& importance : found) {
-    const std::vector<double>& sums = importance.inputs.sums;
-    const py::array_t<double> array(static_cast<py::ssize_t>(sums.size()), sums.data());
-    by_name[py::str(importance.name)] = py::make_tuple(array, importance.inputs.n_rows);
+    const InputMoments& inputs = importance.inputs;
+    const auto n = static_cast<py::ssize_t>(inputs.squares.size());
+    const py::array_t<double> squares(n, inputs.squares.data());
+    const py::array_t<float> sketch({n, static_cast<py::ssize_t>(InputMoments::kSketch)},
+                                    inputs.sketch.data());
+    by_name[py::str(importance.name)] = py::make_tuple(squares, inputs.n_rows, sketch);
   }
   return by_name;
 }
@@ -198,7 +201,8 @@ void bind_model(py::module_& m) {
           "zeros", &zeros,
           "Of each layer's ffn.value: inputs met, of them not zero, bytes, and whether by columns.")
       .def("importances", &importances,
-           "Of each matrix: sums of the squares of its inputs, and of how many rows.")
+           "Of each matrix: sums of the squares of its inputs, of how many rows, and their second "
+           "moments times sketch_signs().")
       .def_property_readonly("identity",
                              [](const Model& model) { return py::bytes(model.identity()); })
       .def_property_readonly("exact_identity",

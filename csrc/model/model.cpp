@@ -202,7 +202,7 @@ std::vector<Importance> Model::importances() {
   }
   const std::lock_guard lock(mutex_);
   std::vector<Importance> all;
-  for (const MatrixInputs& matrix : weights_.inputs) all.push_back({matrix.name, *matrix.squares});
+  for (const MatrixInputs& matrix : weights_.inputs) all.push_back({matrix.name, *matrix.moments});
   return all;
 }
 

@@ -36,10 +36,10 @@ struct MixingZeros {
   bool by_columns;                // now: so that they can be skipped
 };
 
-/// The squares of what a matrix was multiplied with since the model was loaded, by input.
+/// What a matrix was multiplied with since the model was loaded.
 struct Importance {
   std::string name;  // of the tensor
-  InputSquares inputs;
+  InputMoments inputs;
 };
 
 /// One sequence's share of a call: tokens to consume, and the state that does.

@@ -134,8 +134,8 @@ Matrix WeightBinder::upload(const TensorInfo& tensor, const WeightRows& rows, st
   if (matrix.tiles) bound_.packed_bytes += matrix.tiles->size();
   bound_.bytes_per_token += matrix.bytes();
   // Matrices stacked in one tensor read the same inputs: the first one's count for all.
-  if (first_row > 0) matrix.squares = nullptr;
-  if (matrix.squares) bound_.inputs.push_back({tensor.name, matrix.squares});
+  if (first_row > 0) matrix.moments = nullptr;
+  if (matrix.moments) bound_.inputs.push_back({tensor.name, matrix.moments});
   if (tensor.name.starts_with("blocks.")) {
     bound_.layer_weights[static_cast<std::size_t>(rows.format().type)] += n_out * matrix.n_in;
   }

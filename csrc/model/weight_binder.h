@@ -50,7 +50,7 @@ struct MixingActivity {
 /// What a matrix, or all that are stacked in one tensor, was multiplied with.
 struct MatrixInputs {
   std::string name;
-  std::shared_ptr<const InputSquares> squares;
+  std::shared_ptr<const InputMoments> moments;
 };
 
 struct BoundWeights {

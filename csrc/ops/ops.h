@@ -154,7 +154,7 @@ Skipping skipping_from_environment();
 struct OpsOptions {
   int n_threads = 0;               // 0: default_threads()
   bool float_activations = false;  // block weights meet float32 too
-  bool collect_squares = false;    // of what each matrix is multiplied with
+  bool collect_moments = false;    // of what each matrix is multiplied with
   Skipping skipping = skipping_from_environment();
 };
 

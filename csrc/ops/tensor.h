@@ -1,6 +1,7 @@
 // What models and ops talk about: matrices, rows of activations, segments.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -26,11 +27,29 @@ struct Layout {
   double regret = 0;  // in readings of the matrix (ops/cpu/cpu_layout.cpp)
 };
 
-/// What a matrix was multiplied with: for each input the sum of its squares over all rows.
-struct InputSquares {
-  std::vector<double> sums;  // [n_in]
+/// What a matrix was multiplied with, over all rows x: how large each input is, and how inputs go
+/// together.
+struct InputMoments {
+  static constexpr std::size_t kSketch = 64;
+
+  std::vector<double> squares;  // [n_in]: sums of x_i^2
+  std::vector<float> sketch;    // [n_in][kSketch]: sums of x_i * sum_j x_j sketch_signs(j)[k]
   std::uint64_t n_rows = 0;
 };
+
+/// +1 or -1 for each column of a sketch, as if thrown for each input: SplitMix64 of its index.
+inline std::array<float, InputMoments::kSketch> sketch_signs(std::size_t input) noexcept {
+  std::uint64_t z = (input + 1) * 0x9E3779B97F4A7C15u;
+  z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ z >> 27) * 0x94D049BB133111EBu;
+  z ^= z >> 31;
+  std::array<float, InputMoments::kSketch> signs{};
+  for (float& sign : signs) {
+    sign = (z & 1) != 0 ? 1.0f : -1.0f;
+    z >>= 1;
+  }
+  return signs;
+}
 
 /// A weight matrix [n_out, n_in] as its device keeps it.
 struct Matrix {
@@ -42,7 +61,7 @@ struct Matrix {
   std::shared_ptr<Layout> layout = nullptr;         // null: by tiles, for good
   bool may_skip = false;                            // by columns, zero inputs may be left out
   std::shared_ptr<Activity> activity = nullptr;     // where zeros are expected
-  std::shared_ptr<InputSquares> squares = nullptr;  // where they are collected
+  std::shared_ptr<InputMoments> moments = nullptr;  // where they are collected
 
   /// Now: as quant/columns.h has it.
   bool by_columns() const noexcept { return layout && layout->by_columns; }

@@ -75,6 +75,12 @@ inline Eight min(const Eight& a, const Eight& b) noexcept { return select(b < a,
 inline Eight max(const Eight& a, const Eight& b) noexcept { return select(a < b, b, a); }
 inline Eight abs(const Eight& a) noexcept { return max(a, -a); }
 
+/// Of all lanes, in one order.
+inline float sum(const Eight& a) noexcept {
+  const FourFloats both = a.half[0] + a.half[1];
+  return (both[0] + both[1]) + (both[2] + both[3]);
+}
+
 /// n numbers of each of eight blocks: [i] holds number i of all of them.
 template <std::size_t n>
 class Abreast {

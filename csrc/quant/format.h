@@ -50,6 +50,8 @@ struct ColumnFormat {
                std::size_t strip, void* panel) = nullptr;
 };
 
+struct InputStatistics;  // quant/cancel.h
+
 struct Format {
   WeightType type;
   std::string_view name;     // as llama.cpp spells it: "Q4_0"
@@ -74,6 +76,10 @@ struct Format {
   /// nullptr where this is quantize_weighted, or nothing.
   void (*quantize_closest)(const float* row, std::size_t n_blocks, const float* importances,
                            void* blocks);
+  /// Moves codes of a row that has been rounded so that errors cancel; nullptr where codes are no
+  /// even steps, or so small ones that it does not matter.
+  void (*cancel_errors)(const float* row, std::size_t n_blocks, const InputStatistics& inputs,
+                        void* blocks);
 
   std::size_t row_bytes(std::size_t n_inputs) const noexcept {
     return n_inputs / block_inputs * block_bytes;

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "quant/bf16.h"
+#include "quant/cancel.h"
 #include "quant/f16.h"
 #include "quant/f32.h"
 #include "quant/fit.h"
@@ -110,6 +111,15 @@ constexpr decltype(Format::quantize_closest) closest_quantizer() {
 }
 
 template <class F>
+constexpr decltype(Format::cancel_errors) error_canceller() {
+  if constexpr (requires { &F::set_codes; }) {
+    return cancel_errors<F>;
+  } else {
+    return nullptr;
+  }
+}
+
+template <class F>
 void pack(const void* const* rows, std::size_t n_blocks, void* tiles) {
   for (std::size_t i = 0; i < n_blocks; ++i) {
     typename F::Block column[kTileRows];
@@ -190,7 +200,8 @@ constexpr Format describe(std::string_view name, int gguf_id, int ggmf_code) {
           weighted_quantizer<F>(),
           pack<F>,
           column_format<F>(),
-          closest_quantizer<F>()};
+          closest_quantizer<F>(),
+          error_canceller<F>()};
 }
 
 constexpr Format kFormats[] = {

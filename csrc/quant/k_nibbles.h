@@ -95,6 +95,26 @@ struct KNibbles {
            fit::fit_positive<kSubBlocks>(fits.minimums, weights, kMaxSubScale), b);
   }
 
+  static float step(const Block& b, std::size_t i) noexcept {
+    return fp16_to_fp32(b.scale) * static_cast<float>(b.pairs.sub_scale(i / kBlock));
+  }
+  static void get_codes(const Block& b, std::uint8_t* codes) noexcept {
+    for (std::size_t i = 0; i < kInputs; ++i) codes[i] = static_cast<std::uint8_t>(code(b, i));
+  }
+  static void set_codes(Block& b, const std::uint8_t* codes) noexcept {
+    if constexpr (fifth_bit) std::memset(b.fifth_bits.bytes, 0, kBlock);
+    for (std::size_t s = 0; s < kSubBlocks; s += 2) {
+      for (std::size_t l = 0; l < kBlock; ++l) {
+        const unsigned low = codes[s * kBlock + l], high = codes[(s + 1) * kBlock + l];
+        b.nibbles[s / 2 * kBlock + l] =
+            static_cast<std::uint8_t>((low & 0x0Fu) | (high & 0x0Fu) << 4);
+        if constexpr (fifth_bit) {
+          b.fifth_bits.bytes[l] |= static_cast<std::uint8_t>((low >> 4 | high >> 4 << 1) << s);
+        }
+      }
+    }
+  }
+
   static void pack(const Block (&rows)[kTileRows], Tile& tile) noexcept {
     for (std::size_t r = 0; r < kTileRows; ++r) {
       const Block& b = rows[r];
@@ -164,21 +184,7 @@ struct KNibbles {
       fit::encode_affine(in + s * kBlock, kBlock, scale, minimum, kMaxCode,
                          fits.codes + s * kBlock);
     }
-    put_codes(fits.codes, b);
-  }
-
-  static void put_codes(const std::uint8_t (&codes)[kInputs], Block& b) noexcept {
-    if constexpr (fifth_bit) std::memset(b.fifth_bits.bytes, 0, kBlock);
-    for (std::size_t s = 0; s < kSubBlocks; s += 2) {
-      for (std::size_t l = 0; l < kBlock; ++l) {
-        const unsigned low = codes[s * kBlock + l], high = codes[(s + 1) * kBlock + l];
-        b.nibbles[s / 2 * kBlock + l] =
-            static_cast<std::uint8_t>((low & 0x0Fu) | (high & 0x0Fu) << 4);
-        if constexpr (fifth_bit) {
-          b.fifth_bits.bytes[l] |= static_cast<std::uint8_t>((low >> 4 | high >> 4 << 1) << s);
-        }
-      }
-    }
+    set_codes(b, fits.codes);
   }
 };
 

@@ -6,6 +6,7 @@
 
 #include "quant/closest_fit.h"
 #include "quant/fit.h"
+#include "quant/four_bits.h"
 #include "quant/half.h"
 #include "quant/nibble_tile.h"
 
@@ -54,6 +55,14 @@ struct Q4_0 : NibbleCodes</*minimum=*/false, /*fifth_bit=*/false, /*offset=*/8> 
     fit::Symmetric<kBlock> fits[fit::kAbreast];
     fit::closest_symmetric<kBlock>(in, importances, 8, {fits, b.size()});
     for (std::size_t k = 0; k < b.size(); ++k) put(fits[k], b[k]);
+  }
+
+  static float step(const Block& b, std::size_t) noexcept { return fp16_to_fp32(b.scale); }
+  static void get_codes(const Block& b, std::uint8_t* codes) noexcept {
+    get_four_bits(b.nibbles, codes);
+  }
+  static void set_codes(Block& b, const std::uint8_t* codes) noexcept {
+    put_four_bits(codes, b.nibbles);
   }
 
   static void pack(const Block (&rows)[kTileRows], Tile& tile) noexcept {

@@ -5,6 +5,7 @@
 
 #include "quant/closest_fit.h"
 #include "quant/fit.h"
+#include "quant/four_bits.h"
 #include "quant/half.h"
 #include "quant/nibble_tile.h"
 
@@ -62,6 +63,14 @@ struct Q4_1 : NibbleCodes</*minimum=*/true, /*fifth_bit=*/false, /*offset=*/0> {
     for (std::size_t k = 0; k < b.size(); ++k) {
       put(fits[k].scale, fits[k].minimum, fits[k].codes, b[k]);
     }
+  }
+
+  static float step(const Block& b, std::size_t) noexcept { return fp16_to_fp32(b.scale); }
+  static void get_codes(const Block& b, std::uint8_t* codes) noexcept {
+    get_four_bits(b.nibbles, codes);
+  }
+  static void set_codes(Block& b, const std::uint8_t* codes) noexcept {
+    put_four_bits(codes, b.nibbles);
   }
 
   static void pack(const Block (&rows)[kTileRows], Tile& tile) noexcept {

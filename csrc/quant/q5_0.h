@@ -52,6 +52,14 @@ struct Q5_0 : NibbleCodes</*minimum=*/false, /*fifth_bit=*/true, /*offset=*/16> 
     for (std::size_t k = 0; k < b.size(); ++k) put(fits[k], b[k]);
   }
 
+  static float step(const Block& b, std::size_t) noexcept { return fp16_to_fp32(b.scale); }
+  static void get_codes(const Block& b, std::uint8_t* codes) noexcept {
+    for (std::size_t i = 0; i < kBlock; ++i) codes[i] = static_cast<std::uint8_t>(b.codes.code(i));
+  }
+  static void set_codes(Block& b, const std::uint8_t* codes) noexcept {
+    b.codes.fill([&](std::size_t i) { return codes[i]; });
+  }
+
   static void pack(const Block (&rows)[kTileRows], Tile& tile) noexcept {
     const std::uint8_t* nibbles[kTileRows];
     std::uint32_t high[kTileRows];

@@ -78,6 +78,18 @@ struct Q6_K {
     quantize_by(in, importances, b);
   }
 
+  static float step(const Block& b, std::size_t i) noexcept {
+    return fp16_to_fp32(b.scale) * static_cast<float>(b.sub_scales[i / 16]);
+  }
+  static void get_codes(const Block& b, std::uint8_t* codes) noexcept {
+    for (std::size_t i = 0; i < kInputs; ++i) codes[i] = static_cast<std::uint8_t>(code(b, i));
+  }
+  static void set_codes(Block& b, const std::uint8_t* codes) noexcept {
+    std::memset(b.low, 0, sizeof b.low);
+    std::memset(b.high, 0, sizeof b.high);
+    for (std::size_t i = 0; i < kInputs; ++i) set_code(b, i, codes[i]);
+  }
+
   static void pack(const Block (&rows)[kTileRows], Tile& tile) noexcept {
     for (std::size_t r = 0; r < kTileRows; ++r) {
       tile.scales[r] = rows[r].scale;

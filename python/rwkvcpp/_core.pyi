@@ -155,9 +155,10 @@ class Model:
     def zeros(self) -> list[tuple[int, int, int, bool]]:
         """What each layer's ffn.value has met, a token at a time: inputs, of them not zero, and the
         bytes that it would not read if all were zero."""
-    def importances(self) -> dict[str, tuple[NDArray[np.float64], int]]:
-        """For each matrix by its tensor's name: the squares of its inputs added up, [n_in], and of
-        how many rows. ValueError unless the model was loaded with collect=True."""
+    def importances(self) -> dict[str, tuple[NDArray[np.float64], int, NDArray[np.float32]]]:
+        """For each matrix by its tensor's name: the squares of its inputs added up, [n_in], of how
+        many rows, and their second moments times sketch_signs, [n_in, columns]. ValueError unless
+        the model was loaded with collect=True."""
     @property
     def identity(self) -> bytes:
         """What models of the same weights share, however these are stored."""
@@ -234,6 +235,9 @@ class Sampler:
 def read_imatrix(path: str) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
     """The tensors of a GGUF file of importances, under their own names, and its metadata."""
 
+def sketch_signs(n_inputs: int) -> NDArray[np.float32]:
+    """What importances() multiplies second moments with: +1 or -1, [n_inputs, columns]."""
+
 # Weight formats, for tests and tools.
 def weight_formats() -> list[dict[str, Any]]:
     """name, gguf_id, ggmf_code, block_inputs, block_bytes, tile_bytes, is_float for each."""
@@ -243,10 +247,12 @@ def quantize(
     weights: NDArray[np.float32],
     importances: NDArray[np.float32] | None = None,
     closest: bool = False,
+    common: NDArray[np.float32] | None = None,
 ) -> bytes:
     """Rows of float32 [rows, inputs] to the format's blocks, ggml's reference rounding; with
     importances [inputs], its rounding with an importance matrix; with closest, too, the least
-    squares of errors that importances alone weigh.
+    squares of errors that importances alone weigh; with common [directions, inputs], errors of a
+    row cancel in the directions that its inputs have in common.
     """
 
 def dequantize(name: str, blocks: bytes, n_inputs: int) -> NDArray[np.float32]:

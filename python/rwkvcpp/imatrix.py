@@ -1,6 +1,7 @@
 """Importances: for each input of each matrix, the mean of its square over a text.
 
 Rounding a weight that meets large inputs does more damage, so quantizers weigh errors with these.
+Inputs that go together let errors cancel: the largest directions in which they do are kept, too.
 They are collected with float32 activations and go by GGUF's names of tensors, as in llama.cpp.
 """
 
@@ -16,7 +17,9 @@ from numpy.typing import NDArray
 
 from rwkvcpp import _core
 from rwkvcpp.errors import RwkvError
-from rwkvcpp.model import Model
+from rwkvcpp.file_types import HEAD, PROJECTIONS
+from rwkvcpp.imatrix_directions import common_directions
+from rwkvcpp.model import MatrixInputs, Model
 from rwkvcpp.perplexity import Progress, Scores, score
 from rwkvcpp.predictions import Plan
 
@@ -33,6 +36,8 @@ class Importance:
 
     sums: Floats  # [matrices, inputs], of squares
     counts: Floats  # [matrices], of tokens
+    # [directions, inputs] that the inputs of a single matrix have in common, where that is known
+    common: Floats | None = None
 
     def mean_squares(self) -> Floats:
         """[matrices, inputs], as llama.cpp takes them; 1 in a matrix that has met nothing."""
@@ -96,17 +101,18 @@ def _importances(model: Model) -> Iterator[tuple[str, Importance]]:
             yield _gguf_name(model, part[1]), _importance(model, part[1], parts)
 
 
-def _importance(
-    model: Model, name: str, parts: Sequence[tuple[NDArray[np.float64], int]]
-) -> Importance:
+def _importance(model: Model, name: str, parts: Sequence[MatrixInputs]) -> Importance:
     with np.errstate(over="ignore"):
-        sums = np.array([sums for sums, _ in parts]).astype(np.float32)
+        sums = np.array([part.squares for part in parts]).astype(np.float32)
     if not np.isfinite(sums).all():
         raise RwkvError(
             f"{model.path}: the squares of what tensor {name} is multiplied with add up to "
             f"{sums[~np.isfinite(sums)][0]}, expected a number that files can hold"
         )
-    return Importance(sums, np.array([n for _, n in parts], np.float32))
+    common = None
+    if name == HEAD or PROJECTIONS.fullmatch(name):
+        common = common_directions(parts[0].sketch, parts[0].n_rows)
+    return Importance(sums, np.array([part.n_rows for part in parts], np.float32), common)
 
 
 def _gguf_name(model: Model, name: str) -> str:

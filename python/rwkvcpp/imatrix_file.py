@@ -2,7 +2,8 @@
 
 GGUF: general.type is "imatrix", a matrix has two F32 tensors, `<name>.in_sum2` [matrices, inputs]
 with sums of squares and `<name>.counts` [matrices, 1] with the number of tokens. imatrix.datasets,
-.chunk_count and .chunk_size say where they come from.
+.chunk_count and .chunk_size say where they come from. Ours have `<name>.in_common` [directions,
+inputs] besides, which llama.cpp passes over.
 
 The older .dat, read only: int32 number of entries, and for each
 
@@ -14,6 +15,7 @@ then, if anything, int32 chunks, int32 length, name of the text.
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from rwkvcpp.errors import ModelFormatError
 from rwkvcpp.imatrix import CHUNK, Floats, Imatrix, Importance
 from rwkvcpp.whole_file import whole_file
 
-SUMS, COUNTS = ".in_sum2", ".counts"
+SUMS, COUNTS, COMMON = ".in_sum2", ".counts", ".in_common"
 MOST_ENTRIES = 1_000_000
 LONGEST_NAME = 1024
 
@@ -43,7 +45,23 @@ def read_imatrix(path: Path) -> Imatrix:
 
 
 def _check(where: str, importance: Importance) -> None:
-    sums, counts = importance.sums, importance.counts
+    _check_sums(where, importance.sums, importance.counts)
+    if importance.common is not None:
+        _check_common(where, importance.common, importance.sums.shape)
+
+
+def _check_common(where: str, common: Floats, sums_shape: tuple[int, ...]) -> None:
+    if sums_shape[0] != 1 or common.ndim != 2 or common.shape[1] != sums_shape[1]:
+        raise ModelFormatError(
+            f"{where}{COMMON} is {list(common.shape)} beside sums of {list(sums_shape)}, expected "
+            "directions of all inputs of a single matrix"
+        )
+    wrong = common[~np.isfinite(common)]
+    if len(wrong):
+        raise ModelFormatError(f"{where}{COMMON} has {wrong[0]}, expected finite numbers")
+
+
+def _check_sums(where: str, sums: Floats, counts: Floats) -> None:
     if len(counts) not in (1, len(sums)):
         raise ModelFormatError(
             f"{where} has {len(counts)} counts for {len(sums)} matrices, expected as many"
@@ -71,6 +89,8 @@ def write_imatrix(path: Path, imatrix: Imatrix) -> None:
             for name, importance in sorted(imatrix.tensors.items()):
                 writer.add_tensor(name + SUMS, importance.sums)
                 writer.add_tensor(name + COUNTS, importance.counts[:, None])
+                if importance.common is not None and importance.common.size:
+                    writer.add_tensor(name + COMMON, importance.common)
             writer.write_header_to_file()
             writer.write_kv_data_to_file()
             writer.write_tensors_to_file()
@@ -92,15 +112,17 @@ def _read_gguf(path: Path) -> Imatrix:
             f"{path}: of {name}{SUMS} and {name}{COUNTS} only one is there, expected both"
         )
     return Imatrix(
-        tensors={name: _pair(arrays[name + SUMS], arrays[name + COUNTS]) for name in sorted(names)},
+        tensors={name: _importance(name, arrays) for name in sorted(names)},
         datasets=_datasets(path, metadata.get(gguf.Keys.IMatrix.DATASETS, [])),
         n_chunks=_number(path, metadata, gguf.Keys.IMatrix.CHUNK_COUNT, 0),
         chunk_size=_number(path, metadata, gguf.Keys.IMatrix.CHUNK_SIZE, CHUNK),
     )
 
 
-def _pair(sums: Floats, counts: Floats) -> Importance:
-    return Importance(sums.reshape(-1, sums.shape[-1]), counts.reshape(-1))
+def _importance(name: str, arrays: Mapping[str, Floats]) -> Importance:
+    sums, counts = arrays[name + SUMS], arrays[name + COUNTS]
+    common = arrays.get(name + COMMON)
+    return Importance(sums.reshape(-1, sums.shape[-1]), counts.reshape(-1), common)
 
 
 def _datasets(path: Path, found: object) -> tuple[str, ...]:

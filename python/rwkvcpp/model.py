@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,6 +32,14 @@ PathArgument: TypeAlias = "str | os.PathLike[str]"
 Tokens: TypeAlias = "Sequence[int] | NDArray[np.integer[Any]]"
 
 GROUP_NORM_EPS = 64e-5  # of every official RWKV-5, 6 and 7
+
+
+class MatrixInputs(NamedTuple):
+    """What a matrix was multiplied with."""
+
+    squares: NDArray[np.float64]  # [inputs]: their sums
+    n_rows: int  # tokens
+    sketch: NDArray[np.float32]  # [inputs, columns]: sums of x x^T, times random signs
 
 
 class Model:
@@ -394,13 +402,13 @@ class Model:
         """
         return [LayerZeros(*layer) for layer in self._native.zeros()]
 
-    def importances(self) -> dict[str, tuple[NDArray[np.float64], int]]:
+    def importances(self) -> dict[str, MatrixInputs]:
         """What each matrix was multiplied with since the model was loaded, by its tensor's name.
 
-        For each input the sum of its squares, and over how many tokens. ValueError unless the model
-        was loaded with collect=True.
+        ValueError unless the model was loaded with collect=True.
         """
-        return self._native.importances()
+        found = self._native.importances()
+        return {name: MatrixInputs(*inputs) for name, inputs in found.items()}
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Model cannot be pickled: send its path and load it there")

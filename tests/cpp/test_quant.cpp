@@ -4,6 +4,7 @@
 
 #include "doctest.h"
 #include "numeric.h"
+#include "quant/cancel.h"
 #include "quant/format.h"
 #include "quant/half.h"
 
@@ -180,6 +181,91 @@ TEST_CASE("blocks: each of a row is rounded as if it were alone") {
       CAPTURE(f.name);
       CAPTURE(n_blocks);
       CHECK(row == alone);
+    }
+  }
+}
+
+/// What cancel_errors makes less of: errors of a row under what its inputs have in common.
+double joint_error(const Format& f, const std::vector<float>& row, const InputStatistics& inputs,
+                   const std::vector<std::uint8_t>& blocks) {
+  std::vector<float> back(row.size());
+  f.dequantize(blocks.data(), row.size() / f.block_inputs, back.data());
+  double alone = 0, joint = 0;
+  std::vector<double> sums(InputStatistics::kDirections);
+  for (std::size_t i = 0; i < row.size(); ++i) {
+    const double error = static_cast<double>(back[i]) - row[i];
+    alone += inputs.importances[i] * error * error;
+    for (std::size_t k = 0; k < sums.size(); ++k) {
+      const double part = inputs.common[i].half[k / 8][k % 8] * error;
+      sums[k] += part;
+      joint -= part * part;
+    }
+  }
+  for (const double sum : sums) joint += sum * sum;
+  return alone + kTrust * joint;
+}
+
+/// Inputs that share some directions, each larger than what is left of them alone.
+struct SomeInputs {
+  std::vector<float> importances;
+  std::vector<InputStatistics::Directions> common;
+
+  SomeInputs(Random& random, std::size_t n) : importances(n), common(n) {
+    for (std::size_t i = 0; i < n; ++i) {
+      importances[i] = 0.5f;
+      for (std::size_t k = 0; k < InputStatistics::kDirections; ++k) {
+        const float part = k < 5 ? random.floats(1, -0.6f, 0.9f)[0] : 0.0f;
+        common[i].half[k / 8].set(k % 8, part);
+        importances[i] += part * part;
+      }
+    }
+  }
+  InputStatistics view() const { return {importances.data(), common.data()}; }
+};
+
+TEST_CASE("blocks: errors of a row cancel, and never add up to more than before") {
+  Random random(13);
+  std::size_t n_formats = 0;
+  for (const Format& f : formats()) {
+    if (f.cancel_errors == nullptr) continue;
+    ++n_formats;
+    double before = 0, after = 0;
+    for (int n = 0; n < 8; ++n) {
+      const std::vector<float> row = random.floats(3 * 256);
+      const SomeInputs inputs(random, row.size());
+      const std::size_t n_blocks = row.size() / f.block_inputs;
+      std::vector<std::uint8_t> blocks(n_blocks * f.block_bytes);
+      f.quantize_weighted(row.data(), n_blocks, inputs.importances.data(), blocks.data());
+      const double plain = joint_error(f, row, inputs.view(), blocks);
+      f.cancel_errors(row.data(), n_blocks, inputs.view(), blocks.data());
+      const double cancelled = joint_error(f, row, inputs.view(), blocks);
+      CAPTURE(f.name);
+      CHECK(cancelled <= plain);
+      before += plain;
+      after += cancelled;
+    }
+    CHECK(after < 0.9 * before);
+  }
+  CHECK(n_formats == 7);
+}
+
+TEST_CASE("blocks: where inputs have nothing in common, nearest codes stay") {
+  Random random(14);
+  for (const Format& f : formats()) {
+    if (f.quantize_closest == nullptr) continue;
+    const std::vector<float> row = random.floats(256);
+    SomeInputs inputs(random, row.size());
+    for (auto& directions : inputs.common) directions = {{0.0f, 0.0f}};
+    std::vector<std::uint8_t> blocks(row.size() / f.block_inputs * f.block_bytes);
+    f.quantize(row.data(), row.size() / f.block_inputs, blocks.data());
+    std::vector<std::uint8_t> moved = blocks;
+    f.cancel_errors(row.data(), row.size() / f.block_inputs, inputs.view(), moved.data());
+    std::vector<float> before(row.size()), after(row.size());
+    f.dequantize(blocks.data(), row.size() / f.block_inputs, before.data());
+    f.dequantize(moved.data(), row.size() / f.block_inputs, after.data());
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      CAPTURE(f.name);
+      CHECK(std::fabs(after[i] - row[i]) <= std::fabs(before[i] - row[i]));
     }
   }
 }

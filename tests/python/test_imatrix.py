@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 import rwkvcpp
+from rwkvcpp import _core
 from rwkvcpp.cli import main
 from rwkvcpp.imatrix import Imatrix, Importance, collect
+from rwkvcpp.imatrix_directions import common_directions
 from rwkvcpp.imatrix_file import read_imatrix, write_imatrix
 from rwkvcpp.predictions import Plan
 from tests.python.test_importances import collecting, expected_squares
@@ -33,6 +35,9 @@ BYTES = Case("7", "gguf", "F16", Sizes(n_embd=128, n_ffn=448, n_vocab=256))
 def bytes_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of bytes, away from models of the same name."""
     return BYTES.write(tmp_path_factory.mktemp("bytes"))
+
+
+TEXT = b"Once upon a time there was a fox, and a bear, who lived in a wood. " * 10
 
 
 # ---- by tensors of files ---------------------------------------------------------------------
@@ -114,13 +119,62 @@ def test_importances_of_another_width_are_refused() -> None:
         importance.weights(4)
 
 
+# ---- what inputs have in common --------------------------------------------------------------
+
+
+def sketch_of(rows: np.ndarray) -> np.ndarray:
+    signs = _core.sketch_signs(rows.shape[1])
+    return (rows.T @ (rows @ signs)).astype(np.float32)
+
+
+def test_directions_are_where_inputs_go_together() -> None:
+    rng = np.random.default_rng(5)
+    shared = rng.normal(size=(4000, 3)) * [4, 2, 1]
+    rows = shared @ rng.normal(size=(3, 200)) + 0.5 * rng.normal(size=(4000, 200))
+    common = common_directions(sketch_of(rows), len(rows)).astype(np.float64)
+    assert common.shape == (16, 200)
+    sizes = np.linalg.norm(common, axis=1)
+    assert (np.diff(sizes) <= 0).all()
+    assert sizes[3] < 0.1 * sizes[2]
+    moments = rows.T @ rows / len(rows)
+    left = np.linalg.eigvalsh(moments - common.T @ common)
+    assert left[-1] < 0.01 * np.linalg.eigvalsh(moments)[-3]
+    assert left[0] > -1e-4 * np.trace(moments)  # nowhere more than there is
+
+
+@pytest.mark.parametrize("value", [0.0, np.inf])
+def test_inputs_that_tell_nothing_have_no_directions(value: float) -> None:
+    sketch = np.full((40, 64), value, np.float32)
+    assert common_directions(sketch, 10).shape == (0, 40)
+
+
+def test_projections_and_the_head_have_directions(bytes_path: Path) -> None:
+    found, _ = collect(collecting(bytes_path), list(TEXT[:200]))
+    with_directions = {name for name, found in found.tensors.items() if found.common is not None}
+    layer = [name for name in with_directions if name.startswith("blk.1.")]
+    assert "output.weight" in with_directions
+    assert sorted(layer) == [
+        f"blk.1.{part}.weight"
+        for part in (
+            "channel_mix_key",
+            "channel_mix_value",
+            "time_mix_key",
+            "time_mix_output",
+            "time_mix_receptance",
+            "time_mix_value",
+        )
+    ]
+
+
 # ---- files -----------------------------------------------------------------------------------
 
 
 SOME = Imatrix(
     {
         "blk.0.time_mix_key.weight": Importance(
-            np.arange(64, dtype=np.float32)[None, :], np.array([1000], np.float32)
+            np.arange(64, dtype=np.float32)[None, :],
+            np.array([1000], np.float32),
+            np.linspace(-1, 1, 3 * 64, dtype=np.float32).reshape(3, 64),
         ),
         "blk.0.time_mix_w2.weight": Importance(
             np.arange(10, dtype=np.float32).reshape(5, 2), np.full(5, 7, np.float32)
@@ -137,6 +191,9 @@ def assert_same(found: Imatrix, expected: Imatrix) -> None:
     for name, importance in expected.tensors.items():
         assert np.array_equal(found.tensors[name].sums, importance.sums), name
         assert np.array_equal(found.tensors[name].counts, importance.counts), name
+        common = found.tensors[name].common
+        assert (common is None) == (importance.common is None), name
+        assert importance.common is None or np.array_equal(common, importance.common), name
 
 
 @pytest.fixture
@@ -164,6 +221,7 @@ def test_the_file_is_as_llama_cpp_has_it(path: Path) -> None:
     assert tensors == {
         "blk.0.time_mix_key.weight.in_sum2": ("F32", [64, 1]),
         "blk.0.time_mix_key.weight.counts": ("F32", [1, 1]),
+        "blk.0.time_mix_key.weight.in_common": ("F32", [64, 3]),  # passed over by llama.cpp
         "blk.0.time_mix_w2.weight.in_sum2": ("F32", [2, 5]),
         "blk.0.time_mix_w2.weight.counts": ("F32", [1, 5]),
     }
@@ -211,6 +269,21 @@ BAD = np.where(np.arange(32) == 5, np.float32(np.nan), np.float32(1))[None, :]
         ({"x.in_sum2": ONES, "x.counts": -ONES[:, :1]}, {}, "tensor x has -1.0 among its counts"),
         ({"x.in_sum2": ONES, "x.counts": ONES[:, :1].astype(np.float16)}, {}, "x.counts is F16"),
         ({}, {"datasets": "one.txt"}, "imatrix.datasets is 'one.txt', expected names"),
+        (
+            {"x.in_sum2": ONES, "x.counts": ONES[:, :1], "x.in_common": ONES},
+            {},
+            r"tensor x.in_common is \[2, 32\] beside sums of \[2, 32\], expected directions",
+        ),
+        (
+            {"x.in_sum2": ONES[:1], "x.counts": ONES[:1, :1], "x.in_common": ONES[:, :16]},
+            {},
+            r"tensor x.in_common is \[2, 16\] beside sums of \[1, 32\], expected directions",
+        ),
+        (
+            {"x.in_sum2": ONES[:1], "x.counts": ONES[:1, :1], "x.in_common": BAD},
+            {},
+            "tensor x.in_common has nan, expected finite numbers",
+        ),
         ({"x": ONES}, {}, "holds no importances"),
         ({}, {"chunk_count": "many"}, "imatrix.chunk_count is 'many', expected a number"),
     ],
@@ -296,8 +369,6 @@ def test_older_files_that_are_damaged_are_refused(
 
 
 # ---- the command -----------------------------------------------------------------------------
-
-TEXT = b"Once upon a time there was a fox, and a bear, who lived in a wood. " * 10
 
 
 def test_the_command_writes_what_was_collected(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import rwkvcpp
+from rwkvcpp import _core
 from tests.reference import rwkv_numpy
 from tests.reference.cases import TOKENS, Case
 from tests.reference.checkpoints import VERSIONS
@@ -29,7 +30,7 @@ class Watched(np.ndarray):
     """A matrix of the reference that notes what it is multiplied with."""
 
     name = ""
-    seen: dict[str, np.ndarray]
+    seen: dict[str, np.ndarray]  # sums of x x^T
     rows: dict[str, int]
 
     def __array_finalize__(self, source: Any) -> None:
@@ -45,7 +46,7 @@ class Watched(np.ndarray):
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         assert (ufunc, method) == (np.matmul, "__call__")
         x, weights = inputs
-        self.seen[self.name] = self.seen.get(self.name, 0) + np.square(x).sum(axis=0)
+        self.seen[self.name] = self.seen.get(self.name, 0) + x.T @ x
         self.rows[self.name] = self.rows.get(self.name, 0) + len(x)
         return np.matmul(x, np.asarray(weights))
 
@@ -54,6 +55,14 @@ def expected_squares(
     path: Path, windows: list[list[int]]
 ) -> tuple[dict[str, np.ndarray], dict[str, int]]:
     """Sums of squares and numbers of rows of every matrix, by the float64 reference."""
+    moments, rows = expected_moments(path, windows)
+    return {name: np.diag(sums) for name, sums in moments.items()}, rows
+
+
+def expected_moments(
+    path: Path, windows: list[list[int]]
+) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    """Sums of x x^T and numbers of rows."""
     model = read_model(path)
     seen: dict[str, np.ndarray] = {}
     rows: dict[str, int] = {}
@@ -74,11 +83,11 @@ def is_matrix(name: str, tensor: np.ndarray) -> bool:
 
 
 def assert_squares(found: Any, expected: dict[str, np.ndarray], rows: dict[str, int]) -> None:
-    met = {name: sums for name, (sums, count) in found.items() if count}
+    met = {name: inputs.squares for name, inputs in found.items() if inputs.n_rows}
     assert met.keys() == expected.keys()
     for name, sums in met.items():
         assert sums.dtype == np.float64
-        assert found[name][1] == rows[name], name
+        assert found[name].n_rows == rows[name], name
         # x is off by FLOAT32_TOLERANCE of its rms: by Cauchy and Schwarz, a sum of squares by this.
         mean = expected[name].mean()
         allowed = 2 * FLOAT32_TOLERANCE * np.sqrt(expected[name] * mean)
@@ -100,17 +109,41 @@ def test_squares_are_those_of_the_formulas(case: Case, model_file: ModelFile) ->
     assert_squares(model.importances(), *expected_squares(path, windows))
 
 
+@pytest.mark.parametrize("version", ["6", "7"])
+def test_sketches_are_second_moments_times_signs(version: str, model_file: ModelFile) -> None:
+    path = model_file(Case(version, "bin", "F32"))
+    model = collecting(path)
+    model.forward(TOKENS, model.initial_state(), all_logits=True)
+    found = model.importances()
+    moments, _ = expected_moments(path, [TOKENS])
+    assert moments
+    for name, expected in moments.items():
+        signs = _core.sketch_signs(len(expected))
+        assert set(np.unique(signs)) == {-1.0, 1.0}
+        # Columns add up n inputs, each off by FLOAT32_TOLERANCE of its rms.
+        allowed = 4 * FLOAT32_TOLERANCE * len(expected) * np.diag(expected).mean()
+        assert np.abs(found[name].sketch - expected @ signs).max() <= allowed, name
+
+
+def test_signs_are_thrown_for_each_input_and_column() -> None:
+    signs = _core.sketch_signs(4096).astype(np.float64)
+    products = signs.T @ signs / 4096 - np.eye(signs.shape[1])
+    assert np.abs(products).max() < 6 / 64  # six standard deviations
+    assert np.abs(signs.mean(axis=0)).max() < 6 / 64
+    assert np.array_equal(_core.sketch_signs(100), _core.sketch_signs(4096)[:100])
+
+
 def test_the_head_meets_only_what_logits_are_asked_for(model_file: ModelFile) -> None:
     model = collecting(model_file(CASES[0]))
     model.forward(TOKENS, model.initial_state())
     found = model.importances()
-    assert found["head.weight"][1] == 1
-    assert found["blocks.0.att.key.weight"][1] == len(TOKENS)
+    assert found["head.weight"].n_rows == 1
+    assert found["blocks.0.att.key.weight"].n_rows == len(TOKENS)
 
 
 @pytest.mark.parametrize("version", ["4", "6", "7"])
 @pytest.mark.parametrize("options", [{"threads": 3}, {"mmap": True}], ids=["threads", "mmap"])
-def test_squares_do_not_depend_on_cuts_threads_or_pages(
+def test_sums_do_not_depend_on_cuts_threads_or_pages(
     version: str, options: dict[str, Any], model_file: ModelFile
 ) -> None:
     path = model_file(Case(version, "bin", "Q8_0"))
@@ -122,9 +155,10 @@ def test_squares_do_not_depend_on_cuts_threads_or_pages(
         cut.forward(tokens[begin:end], state, all_logits=True)
     expected, found = once.importances(), cut.importances()
     assert found.keys() == expected.keys()
-    for name, (sums, count) in expected.items():
-        assert np.array_equal(found[name][0], sums), name
-        assert found[name][1] == count, name
+    for name, inputs in expected.items():
+        assert np.array_equal(found[name].squares, inputs.squares), name
+        assert np.array_equal(found[name].sketch, inputs.sketch), name
+        assert found[name].n_rows == inputs.n_rows, name
 
 
 def test_collecting_changes_no_logit(model_file: ModelFile) -> None:
@@ -145,4 +179,4 @@ def test_the_sums_are_copies(model_file: ModelFile) -> None:
     model = collecting(model_file(CASES[0]))
     before = model.importances()
     model.forward(TOKENS, model.initial_state())
-    assert not any(sums.any() for sums, _ in before.values())
+    assert not any(inputs.squares.any() or inputs.sketch.any() for inputs in before.values())

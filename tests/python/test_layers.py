@@ -70,7 +70,10 @@ IMPORTS = {
     },
     "whole_file": set(),
     "zeros": set(),
-    "imatrix": {"_core", "errors", "model", "perplexity", "predictions"},
+    "imatrix": {
+        "_core", "errors", "file_types", "imatrix_directions", "model", "perplexity", "predictions",
+    },
+    "imatrix_directions": {"_core"},
     "imatrix_file": {"_core", "errors", "imatrix", "whole_file"},
     "predictions": {"errors", "model"},
     "perplexity": {"errors", "model", "predictions"},

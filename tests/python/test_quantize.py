@@ -19,6 +19,7 @@ from rwkvcpp.convert import convert
 from rwkvcpp.errors import RwkvError, UnsupportedError
 from rwkvcpp.file_types import file_type
 from rwkvcpp.imatrix import Imatrix, Importance
+from rwkvcpp.imatrix_directions import common_directions
 from rwkvcpp.imatrix_file import write_imatrix
 from rwkvcpp.perplexity import score
 from rwkvcpp.predictions import ModelPredictor, Plan
@@ -369,6 +370,37 @@ def test_a_quantized_source_is_refused_unless_that_is_wanted(tmp_path):
         quantize(first, tmp_path / "out.gguf", "q4_0")
     done = quantize(first, tmp_path / "out.gguf", "q4_0", requantize=True, reference=True)
     assert rwkvcpp.Model(done.path).weight_type == "Q4_0"
+
+
+def weights_of(path, name):
+    return open_checkpoint(path).tensors[name].read()
+
+
+@pytest.mark.parametrize("type_name", ["q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k"])
+def test_errors_of_a_row_cancel_where_its_inputs_go_together(type_name, tmp_path):
+    """What is lost of outputs falls, and --reference is what it was."""
+    model = made_model(tmp_path)
+    name = "blocks.1.ffn.key.weight"
+    weights = weights_of(model, name)
+    rng = np.random.default_rng(3)
+    rows = rng.normal(size=(2000, 3)) @ rng.normal(size=(3, weights.shape[1]))
+    rows += 0.3 * rng.normal(size=rows.shape)
+    rows = rows.astype(np.float32)
+    sketch = (rows.T @ (rows @ _core.sketch_signs(rows.shape[1]))).astype(np.float32)
+    squares, counts = np.square(rows).sum(axis=0)[None, :], np.array([len(rows)], np.float32)
+    common = common_directions(sketch, len(rows))
+    errors, references = [], []
+    for directions in (None, common):
+        importance = Importance(squares, counts, directions)
+        imatrix = tmp_path / "i.gguf"
+        write_imatrix(imatrix, Imatrix({"blk.1.channel_mix_key.weight": importance}))
+        out = tmp_path / "out.gguf"
+        quantize(model, out, type_name, reference_types=True, imatrix=imatrix)
+        errors.append(np.square(rows @ (weights_of(out, name) - weights).T).sum())
+        quantize(model, out, type_name, reference=True, imatrix=imatrix)
+        references.append(out.read_bytes())
+    assert errors[1] < 0.8 * errors[0]
+    assert references[0] == references[1]
 
 
 def test_importances_of_another_model_are_refused(tmp_path):

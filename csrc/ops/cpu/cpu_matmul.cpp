@@ -153,21 +153,6 @@ void CpuOps::find_active(const Product& p, Input& input) {
   input.active_values = active_values_.data();
 }
 
-/// Row after row, so that sums do not depend on how rows were cut into calls.
-void CpuOps::add_squares(const Product& p) {
-  InputSquares& squares = *p.weight->squares;
-  for (const Panel& panel : panels_) {
-    const Rows x = rows_of_panel(p.x, panel, 0);
-    for (std::size_t r = 0; r < x.n_rows; ++r) {
-      const float* row = x.row(r);
-      for (std::size_t i = 0; i < x.n_cols; ++i) {
-        squares.sums[i] += static_cast<double>(row[i]) * row[i];
-      }
-    }
-  }
-  squares.n_rows += p.x.rows.n_rows;
-}
-
 /// By columns, the runs of whole panels, or of as many parts as there are threads; for more rows
 /// what of their sums stays in cache.
 std::size_t CpuOps::strips_per_piece(const Matrix& weight, std::size_t n_rows) const noexcept {
@@ -202,7 +187,7 @@ void CpuOps::matmul(std::span<const Product> group) {
   pack_inputs(group);
   for (const Product& p : group) {
     if (p.weight->activity) find_active(p, input_of(p));
-    if (p.weight->squares) add_squares(p);
+    if (p.weight->moments) add_moments(p);
   }
   cut_into_pieces(group);
   pool_.run(pieces_.size(), [&](std::size_t i, int worker) {

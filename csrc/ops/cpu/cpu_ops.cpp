@@ -23,7 +23,7 @@ std::unique_ptr<Ops> make_cpu_ops(const OpsOptions& options) {
 CpuOps::CpuOps(const OpsOptions& options, const kernels::KernelTable& table)
     : table_(table),
       float_activations_(options.float_activations),
-      collect_squares_(options.collect_squares),
+      collect_moments_(options.collect_moments),
       skipping_(options.skipping),
       pool_(options.n_threads) {}
 
@@ -37,9 +37,10 @@ Matrix CpuOps::upload(const MatrixSource& given) {
   Matrix matrix = make_matrix(given, takes_columns(given), pool_);
   if (!matrix.tiles) largest_tile_row_ = std::max(largest_tile_row_, tile_row_bytes(matrix));
   if (matrix.layout) largest_panel_ = std::max(largest_panel_, panel_bytes(matrix));
-  if (collect_squares_) {
-    matrix.squares = std::make_shared<InputSquares>();
-    matrix.squares->sums.resize(matrix.n_in);
+  if (collect_moments_) {
+    matrix.moments = std::make_shared<InputMoments>();
+    matrix.moments->squares.resize(matrix.n_in);
+    matrix.moments->sketch.resize(matrix.n_in * InputMoments::kSketch);
   }
   return matrix;
 }

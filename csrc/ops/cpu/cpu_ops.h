@@ -56,7 +56,7 @@ class CpuOps final : public Ops {
   void pack_panel(const Input& input, const Panel& panel, int worker);
   void pack_inputs(std::span<const Product> group);
   void find_active(const Product& product, Input& input);
-  void add_squares(const Product& product);
+  void add_moments(const Product& product);
   void weigh_layout(const Product& product, const Input& input);
   void turn(const Matrix& weight);
   std::size_t strips_per_piece(const Matrix& weight, std::size_t n_rows) const noexcept;
@@ -70,7 +70,7 @@ class CpuOps final : public Ops {
 
   const kernels::KernelTable& table_;
   bool float_activations_;
-  bool collect_squares_;
+  bool collect_moments_;
   Skipping skipping_;
   ThreadPool pool_;
   std::vector<AlignedBuffer> rows_;

@@ -2,7 +2,8 @@
 
 The text is read in windows of 512 tokens, with float32 activations. Take one of the kind that the
 model is for, some 50,000 tokens of it, and none that the quantized model will be measured on. The
-file is llama.cpp's: llama-quantize takes it too.
+file is llama.cpp's: llama-quantize takes it too, and passes over what is only for ours: in which
+directions inputs go together, so that rounding errors can cancel.
 
 examples:
   rwkvcpp imatrix -m model-f16.gguf -f text.txt -o model.imatrix.gguf

@@ -73,7 +73,9 @@ Errors = Mapping[str, float]  # relative, by type
 
 def _errors(matrix: Matrix, wanted: FileType, roundings: Roundings) -> tuple[str, Errors]:
     weights = sampled_rows(matrix.tensor)
-    rounding, importances = roundings.of(matrix), roundings.importances_of(matrix)
+    # By their squares alone: errors that cancel are larger each.
+    rounding = roundings.of(matrix, cancel=False)
+    importances = roundings.importances_of(matrix)
     types = {*candidates(matrix, wanted), probe_type(matrix, wanted)}
     return matrix.name, {
         t: relative_error(weights, t, rounding, importances, up_to_means=matrix.is_embedding)

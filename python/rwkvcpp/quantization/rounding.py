@@ -13,7 +13,7 @@ import numpy as np
 from rwkvcpp import _core
 from rwkvcpp.checkpoints.tensor import FLOAT_TYPES, encode
 from rwkvcpp.errors import UnsupportedError
-from rwkvcpp.imatrix import Imatrix
+from rwkvcpp.imatrix import Imatrix, Importance
 from rwkvcpp.quantization.embedding import Floats, RoundRows, moving
 from rwkvcpp.quantization.matrices import Matrix
 from rwkvcpp.writers.plan import Entry
@@ -76,27 +76,30 @@ class Roundings:
     a block's scale from its largest weight, several scales are tried, with or without importances;
     these are one then for every input. Errors of 32-blocks count by importances alone, those of
     K types more for large weights, as in ggml: either was seen to do less damage than the other.
+    Where importances tell in which directions inputs go together, codes move until errors cancel.
     """
 
     def __init__(self, imatrix: Imatrix | None, *, search: bool) -> None:
         self._imatrix, self._search = imatrix, search
 
-    def of(self, matrix: Matrix) -> RoundRows:
+    def of(self, matrix: Matrix, *, cancel: bool = True) -> RoundRows:
+        """cancel: let errors of a row cancel where its inputs go together, if that is known."""
         importances = self.importances_of(matrix)
+        found = self._importance(matrix)
+        common = found.common if found is not None and self._search and cancel else None
         uniform = np.ones(matrix.n_inputs, np.float32) if self._search else None
 
         def round_rows(type_name: str, weights: Floats) -> bytes:
             if type_name in FLOAT_TYPES:
                 return encode(type_name, weights).tobytes()
             weigh = uniform if importances is None and type_name in SEARCHED else importances
-            return _core.quantize(type_name, weights, weigh, closest=self._search)
+            return _core.quantize(type_name, weights, weigh, closest=self._search, common=common)
 
         return moving(round_rows) if self._search and matrix.is_embedding else round_rows
 
     def importances_of(self, matrix: Matrix) -> Floats | None:
         """Of the inputs; None where nobody has collected any."""
-        imatrix = self._imatrix
-        found = imatrix.tensors.get(matrix.tensor.name) if imatrix is not None else None
+        found = self._importance(matrix)
         if found is None:
             return None
         if found.sums.size != matrix.n_inputs:
@@ -107,6 +110,9 @@ class Roundings:
         # llama-quantize takes what was never met as worth nothing at all.
         rows = found.weights(matrix.n_inputs) if self._search else found.mean_squares()
         return np.ascontiguousarray(rows[0], np.float32)
+
+    def _importance(self, matrix: Matrix) -> Importance | None:
+        return None if self._imatrix is None else self._imatrix.tensors.get(matrix.tensor.name)
 
 
 # Types whose scales ggml does not search without importances, or less than with them.
