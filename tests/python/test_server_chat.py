@@ -207,9 +207,10 @@ def test_stops_that_are_none_are_let_pass(reply):
         assert message(reply("> Yes", stop=stop))["content"] == "Yes"
 
 
-def test_a_stop_is_found_in_what_the_end_brings(reply):
+def test_a_stop_is_found_in_what_the_end_brings(reply, tokenizer):
     """The engine holds back what may become the template's stop, and the client's is in it."""
-    answer = reply("> Yes\n\nUse", stop=["Use"], max_tokens=40)
+    text = "> Yes\n\nUse"
+    answer = reply(text, stop=["Use"], max_tokens=len(tokenizer.encode(text)))
     assert message(answer)["content"] == "Yes\n\n"
     assert answer["choices"][0]["finish_reason"] == "stop"
 

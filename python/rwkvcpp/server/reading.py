@@ -69,7 +69,6 @@ class Reading:
         shown = [
             Delta(kind, self._words.push(text.encode("utf-8")) if kind == "content" else text)
             for kind, text in deltas
-            if not self.stopped
         ]
         return [delta for delta in shown if delta.text]
 

@@ -96,8 +96,6 @@ class ChatChoice:
         return Piece({"content": delta.text}, logprobs)
 
     def _new_calls(self) -> list[ToolCall]:
-        if self._reading.stopped:
-            return []
         calls = self._reading.tool_calls
         if not self._asked.body.parallel_tool_calls:
             calls = calls[:1]
