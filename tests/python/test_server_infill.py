@@ -68,6 +68,11 @@ def test_a_clients_stop_is_a_word(live):
     assert reply["stop_type"] == "word"
 
 
+def test_a_token_that_the_model_does_not_have_is_refused(live):
+    reply = live.post("/infill", {"input_prefix": "a", "logit_bias": {"70000": 1}})
+    assert (reply.status, reply.json["error"]["type"]) == (400, "invalid_request_error")
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [

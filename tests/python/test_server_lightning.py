@@ -169,6 +169,7 @@ def test_a_client_that_hangs_up_ends_its_batch(live):
         ({"contents": []}, "contents", "invalid_request_error"),
         ({"contents": ["a", 3]}, "contents.1", "invalid_request_error"),
         ({"contents": ["a"] * 3000}, "contents", "invalid_request_error"),
+        ({"contents": ["a"], "logit_bias": {"70000": 1}}, "logit_bias", "invalid_request_error"),
         ({"contents": ["a"], "chunk_size": 0}, "chunk_size", "invalid_request_error"),
         ({"contents": ["a"], "return_state": True}, "return_state", "not_supported_error"),
         ({"contents": ["a"], "logprobs": True}, "logprobs", "not_supported_error"),

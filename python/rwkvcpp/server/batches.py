@@ -14,7 +14,7 @@ from rwkvcpp.profiles import profile
 from rwkvcpp.server.answering import answer
 from rwkvcpp.server.asking import Prompt, requests_for
 from rwkvcpp.server.choices import Choices
-from rwkvcpp.server.errors import not_supported
+from rwkvcpp.server.errors import not_supported, refusing
 from rwkvcpp.server.fields import GenerationFields
 from rwkvcpp.server.limits import check_choices
 from rwkvcpp.server.openai.answer_parts import begun, finish_reason, usage
@@ -40,7 +40,8 @@ class Batch:
 
     def answer(self, service: Service) -> Answer:
         """All answers, at once or as they come."""
-        choices = Choices(self.serving.engine, self.requests)
+        with refusing():
+            choices = Choices(self.serving.engine, self.requests)
         kind = self.kind + ".chunk" if self.body.stream else self.kind
         head = begun(service, "batch", kind, self.serving, choices)
         return answer(

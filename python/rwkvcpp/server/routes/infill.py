@@ -65,8 +65,8 @@ class InfillBody(SamplingFields, StopFields, Refusing):
 def infill(service: Service, body: InfillBody) -> Answer:
     """Write what stands between a prefix and a suffix."""
     serving = service.serving()
-    asked = understand(service, serving, body)
-    choices = Choices(serving.engine, [[asked]])
+    with refusing():
+        choices = Choices(serving.engine, [[understand(service, serving, body)]])
     if body.stream:
         return sse.stream(pieces(choices, serving), done=b"")
     text, last = "", {}
@@ -84,8 +84,6 @@ def understand(service: Service, serving: Serving, body: InfillBody) -> Request:
     tokens = [0, *serving.model.tokenizer.encode(extra + prompt.text + body.prompt)]
     check_prompt(service.settings, tokens, "input_prefix")
     chosen = profile(prompt.profile)
-    with refusing():
-        sampling = body.sampling(chosen, {})
     if body.max_tokens is None or body.max_tokens < 0:  # llama.cpp's "as many as it takes"
         max_tokens = chosen.max_tokens or 500
     else:
@@ -93,7 +91,7 @@ def understand(service: Service, serving: Serving, body: InfillBody) -> Request:
         check_max_tokens(service.settings, max_tokens, "n_predict")
     return Request(
         tokens=tokens,
-        sampling=sampling,
+        sampling=body.sampling(chosen, {}),
         max_tokens=max_tokens,
         stop=[*prompt.stops, *body.stop_strings],
         stop_tokens=[*prompt.stop_tokens, *body.stop_token_ids],
