@@ -23,6 +23,7 @@ EXTRAS = (
     ("files", "pyrwkv-tokenizer", "the World vocabulary, when a model file has none"),
     ("server", "flask", "the HTTP server"),
     ("server", "waitress", "the HTTP server"),
+    ("server", "pydantic", "the HTTP server"),
     ("server", "prometheus_client", "the HTTP server's metrics"),
 )
 
