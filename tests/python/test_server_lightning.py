@@ -76,6 +76,12 @@ def test_a_batch_answers_each_prompt_as_it_is_answered_alone(live, path):
     assert len({event["id"] for event in events[:-1]}) == 1
 
 
+def test_a_big_batch_is_always_a_stream(live):
+    whole = contents(ask(live, FIRST, contents=STORIES, **GREEDY))
+    events = live.post("/big_batch/completions", {"contents": STORIES} | GREEDY).events
+    assert joined(events, len(STORIES)) == whole
+
+
 def test_messages_win_over_contents(live):
     answer = ask(live, "/v1/chat/completions", messages=HELLO, contents=STORIES, **GREEDY)
     assert len(answer["choices"]) == 1

@@ -463,6 +463,18 @@ def test_the_cache_is_turned_off_and_on_and_emptied(live, other, reset):
     assert cached() > 0
 
 
+def test_a_cache_that_is_turned_off_while_a_model_loads_stays_off(live, other, monkeypatch):
+    load = rwkvcpp.Model.__init__
+
+    def meanwhile(self, *args, **options):
+        load(self, *args, **options)
+        assert live.post("/disable-state-cache").json == "success"
+
+    monkeypatch.setattr(rwkvcpp.Model, "__init__", meanwhile)
+    assert live.post("/switch-model", {"model": str(other)}).status == 200
+    assert live.service.serving().engine.cache is None
+
+
 def test_without_a_model_there_is_nothing_to_forget():
     with live_server(no_model=True) as live:
         for route in ("/reset-state", "/disable-state-cache", "/enable-state-cache"):

@@ -168,12 +168,7 @@ class Service:
         states = TunedStates(model, settings.state, settings.state_folder)
         asked = settings.template
         template = model.chat_template if asked is None else choose_template(asked)
-        engine = Engine(
-            model,
-            max_batch=settings.max_batch,
-            max_waiting=settings.max_waiting,
-            use_cache=self._keeps_prefixes,
-        )
+        engine = Engine(model, max_batch=settings.max_batch, max_waiting=settings.max_waiting)
         notes = (
             *model.strategy_warnings,
             *map(str, states.misfits),
@@ -192,6 +187,7 @@ class Service:
 
     def _replace(self, new: Serving | None) -> None:
         old, self._serving = self._serving, new
+        self.keep_prefixes(self._keeps_prefixes)
         if old is not None:
             # Whoever asks it still holds it, and the last one who lets go ends it.
             self._retired.add(old.engine)

@@ -66,6 +66,13 @@ def batch_completions(service: Service, body: BatchBody) -> Answer:
     return batch(service, body, body.contents, body.pad_zero).answer(service)
 
 
+@routes.post("/big_batch/completions", body=BatchBody)
+def big_batch_completions(service: Service, body: BatchBody) -> Answer:
+    """The same, always as a stream."""
+    body.stream = True
+    return batch(service, body, body.contents, body.pad_zero).answer(service)
+
+
 class MiddlesBody(GenerationFields, Refusing):
     """Texts before and behind those that are wanted."""
 
