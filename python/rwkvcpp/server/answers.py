@@ -245,6 +245,112 @@ class RunnerStatus(BaseModel):
     device_name: str
 
 
+class Piece(BaseModel):
+    """A token and its text, or its bytes where they are a part of a character."""
+
+    id: int
+    piece: str | list[int]
+
+
+class Tokens(BaseModel):
+    """A text as tokens."""
+
+    tokens: list[int] | list[Piece]
+    count: int
+    max_model_len: int
+    token_strs: list[str] | None = None
+
+
+class Text(BaseModel):
+    """A text under the two names that clients know it by."""
+
+    content: str
+    prompt: str
+
+
+class TokenizerFacts(BaseModel):
+    """What evaluations ask of a tokenizer; the template is Jinja."""
+
+    tokenizer_class: str
+    vocab_size: int
+    bos_token: str | None
+    eos_token: str | None
+    pad_token: str | None
+    unk_token: None
+    model_max_length: int
+    chat_template: str
+
+
+class Count(BaseModel):
+    """How many tokens."""
+
+    tokens: int
+
+
+class Infill(BaseModel):
+    """A middle; streamed, each event is one of these, and the last has its cost."""
+
+    index: int
+    content: str
+    tokens: list[int]
+    stop: bool
+    model: str | None = None
+    tokens_predicted: int | None = None
+    tokens_evaluated: int | None = None
+    tokens_cached: int | None = None
+    truncated: bool | None = None
+    stop_type: Literal["limit", "eos", "word"] | None = None
+
+
+class ServedModel(BaseModel):
+    """What is served."""
+
+    id: str
+    name: str
+    path: str
+
+
+class ActiveRequest(BaseModel):
+    """An answer that is being written."""
+
+    request_id: str
+    created: int | float
+
+
+class ServerStatus(BaseModel):
+    """What the server can do, and what it is busy with."""
+
+    status: Literal["running", "loading", "error"]
+    api_version: str
+    engine_version: str
+    model: ServedModel | None
+    capabilities: dict[str, bool]
+    queue: dict[str, int]
+    active_request: ActiveRequest | None
+    active_requests: list[ActiveRequest]
+
+
+class Stopped(BaseModel):
+    """Whether there was something to stop, and what goes on."""
+
+    ok: Literal[True]
+    stopped: bool
+    active_request: ActiveRequest | None
+
+
+class Translation(BaseModel):
+    """A text in another language."""
+
+    detected_source_lang: str
+    text: str
+
+
+class Translations(BaseModel):
+    """Texts in another language."""
+
+    translations: list[Translation]
+
+
 class Okay(BaseModel):
     """It answers."""
 
@@ -286,6 +392,16 @@ ANSWERS: Mapping[str, Answered] = {
     "/v1/embeddings": Answered(Embeddings),
     "/v1/models": Answered(Models),
     "/v1/models/<path:id>": Answered(ModelFacts),
+    "/tokenize": Answered(Tokens),
+    "/detokenize": Answered(Text),
+    "/tokenizer_info": Answered(TokenizerFacts),
+    "/v1/tokens/count": Answered(Count),
+    "/infill": Answered(Infill, events=Infill),
+    "/v1/batch/completions": Answered(events=ChatChunk),
+    "/FIM/v1/batch-FIM": Answered(events={}),
+    "/translate/v1/batch-translate": Answered(Translations),
+    "/v1/server/status": Answered(ServerStatus),
+    "/v1/server/stop": Answered(Stopped),
     "/status": Answered(RunnerStatus),
     "/switch-model": Answered(
         {"anyOf": [SUCCESS.json, {"$ref": "#/components/schemas/Warned"}]},

@@ -65,4 +65,26 @@ EXAMPLES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "state": "models/",
         },
     },
+    "/tokenize": {
+        "a text": {"content": "The fox and the crow"},
+        "with the text of each token": {"content": "The fox", "with_pieces": True},
+        "a conversation": {"messages": _HELLO},
+    },
+    "/detokenize": {"tokens": {"tokens": [85, 111]}},
+    "/v1/tokens/count": {
+        "a text": {"text": "The fox and the crow"},
+        "a conversation": {"messages": _HELLO},
+    },
+    "/v1/batch/completions": {
+        "two prompts": {"contents": ["The fox said", "The crow said"], "max_tokens": 20},
+        "the same, as they come": {
+            "contents": ["The fox said", "The crow said"],
+            "max_tokens": 20,
+            "stream": True,
+        },
+    },
+    "/translate/v1/batch-translate": {
+        "a text": {"source_lang": "auto", "target_lang": "zh-CN", "text_list": ["Good morning"]},
+    },
+    "/v1/server/stop": {"all of this address": {}},
 }
