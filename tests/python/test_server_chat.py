@@ -184,6 +184,14 @@ def test_a_message_that_was_begun_goes_on(client, tokenizer, reply):
     assert message(reply("\n\nYes.", messages=closed))["content"] == "Yes."
 
 
+def test_json_that_was_begun_is_no_call(reply):
+    messages = [*HI, {"role": "assistant", "content": "```json", "prefix": True}]
+    text = '\n{"name": "now", "arguments": {}}\n```'
+    assert message(reply(text, messages=messages))["content"] == text.lstrip()
+    call = reply(text, messages=messages, tools=[NOW])
+    assert message(call)["tool_calls"][0]["function"]["name"] == "now"
+
+
 # ---- stops -----------------------------------------------------------------------------------
 
 
