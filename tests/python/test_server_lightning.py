@@ -330,6 +330,23 @@ def test_every_event_is_a_write_of_its_own(live):
         assert all(piece.startswith(b"data: ") and piece.count(b"\n\n") == 1 for piece in raw)
 
 
+def test_silence_is_broken_by_comments_and_in_batches_by_nothing(live, monkeypatch):
+    monkeypatch.setattr("rwkvcpp.server.sse.SILENCE", 0.01)
+    model = live.service.serving().model
+    forward_batch = model.forward_batch
+
+    def slow(segments):
+        threading.Event().wait(0.05)
+        return forward_batch(segments)
+
+    monkeypatch.setattr(model, "forward_batch", slow)
+    body = {"stream": True, "use_prefix_cache": False} | GREEDY
+    assert b"\n\n: ping\n\n" in live.post("/v1/chat/completions", body | {"messages": HELLO}).data
+    for path in (FIRST, "/v1/chat/completions"):
+        data = live.post(path, body | {"contents": STORIES}).data
+        assert all(line.startswith(b"data: ") for line in data.split(b"\n\n") if line)
+
+
 def raw_pieces(live: LiveServer, path: str, body: dict) -> list[bytes]:
     """The pieces of a chunked answer."""
     connection = live.connect()
