@@ -3,15 +3,20 @@
 import argparse
 import os
 import re
+import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from rwkvcpp.cli import make_parser
+from tests.python.server import live_server
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+ADDRESS = "http://127.0.0.1:8000"  # as the documents have it
 CLI_PAGE = (ROOT / "docs" / "cli.md").read_text()
 
 
@@ -34,7 +39,48 @@ def commands() -> dict[str, argparse.ArgumentParser]:
 def test_python_code_runs_as_it_stands(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # One page is one program: later blocks use what earlier ones made.
-    exec(compile("\n".join(code_blocks(page, "python")), page.name, "exec"), {})
+    code = "\n".join(code_blocks(page, "python"))
+    with served(code) as code:
+        exec(compile(code, page.name, "exec"), {})
+
+
+@contextmanager
+def served(code: str) -> Iterator[str]:
+    """The code with the address of a server that is there, if it asks one."""
+    if ADDRESS not in code:
+        yield code
+        return
+    with live_server(max_tokens_limit=60) as live:
+        yield code.replace(ADDRESS, live.url)
+
+
+def asking(language: str) -> list[tuple[Path, str]]:
+    """The blocks that ask a server."""
+    return [(page, code) for page in PAGES for code in code_blocks(page, language)
+            if ADDRESS in code]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("page", "code"), asking("sh"), ids=[page.name for page, _ in asking("sh")]
+)
+def test_curl_is_answered(page, code, tmp_path):
+    with served(code) as code:
+        for command in re.findall(r"^curl (?:.*\\\n)*.*$", code, flags=re.M):
+            fail = command.replace("curl ", "curl --silent --show-error --fail-with-body ", 1)
+            done = subprocess.run(["bash", "-c", fail], capture_output=True, text=True)
+            assert done.returncode == 0, (command, done.stdout, done.stderr)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="there is no node to run JavaScript")
+@pytest.mark.parametrize(
+    ("page", "code"), asking("js"), ids=[page.name for page, _ in asking("js")]
+)
+def test_javascript_gets_its_text(page, code, tmp_path):
+    with served(code) as code:
+        (tmp_path / "example.mjs").write_text(code)
+        done = subprocess.run(["node", "example.mjs"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout) > 50
 
 
 def test_the_readme_has_python_to_run():
