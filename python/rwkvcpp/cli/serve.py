@@ -119,13 +119,15 @@ def _argument(kind: Kind) -> Callable[[str], Any]:
 
 
 def _log(*, quiet: bool) -> None:
-    """A line for each request on standard error, from us alone."""
+    """A line for each request on standard error, and what goes wrong."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(LOG))
-    ours = logging.getLogger("rwkvcpp.server")
-    ours.addHandler(handler)
-    ours.setLevel(logging.ERROR if quiet else logging.INFO)
-    ours.propagate = False
+    levels = {"rwkvcpp.server": logging.INFO, "waitress": logging.WARNING}
+    for name, level in levels.items():
+        logger = logging.getLogger(name)
+        logger.addHandler(handler)
+        logger.setLevel(logging.ERROR if quiet else level)
+        logger.propagate = False
 
 
 def _welcome(app: Flask, sockets: list[socket.socket]) -> str:

@@ -24,7 +24,7 @@ SPARE_THREADS = 16  # for what is answered at once: lists, counts, refusals
 CONNECTIONS = 1000
 OTHER_FILES = 128  # that a process has open beside connections
 IDLE_SECONDS = 60  # that a connection is kept for another request
-LAST_WORDS = 2.0  # seconds that answers have to leave when nothing runs any more
+LAST_WORDS = 2  # seconds that answers have to leave when nothing runs any more
 UNREAD_BYTES = 256 * 1024  # of an answer, before whoever writes it waits for the client
 
 SIGNALS = tuple(
@@ -96,10 +96,10 @@ class Server:
             while self._has_work():
                 self._turn()
             closing.join()
+            self._workers.shutdown(timeout=LAST_WORDS)  # they use what is closed now
         finally:
             self._is_over = True
             wasyncore.close_all(self._map)
-        self._workers.shutdown()
 
     def end(self, grace: float | None = None) -> None:
         """Have `run` return when nobody runs any more, after `grace` seconds at the latest.
