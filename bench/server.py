@@ -177,7 +177,8 @@ class ServerBench:
 
     def first_token(self) -> dict[str, float]:
         """Until the first token of a stream, and of the library."""
-        body = self._body(self._args.prompt, 1)
+        letter = self._model.tokenizer.encode("a")[0]  # a half character would not be sent at once
+        body = {**self._body(self._args.prompt, 2), "logit_bias": {str(letter): 100}}
         begun = time.perf_counter()
         logits = self._model.forward(body["prompt"], self._model.initial_state())
         Sampler(SamplingParams(seed=1)).sample(logits)
