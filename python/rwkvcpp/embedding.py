@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -31,13 +32,23 @@ MOST_ROWS = 128  # for which the model reads its weights once
 MOST_TEXTS = 16  # at once: each has a state
 
 
-def embed(model: Model, rows: Sequence[TokenRow]) -> NDArray[np.float32]:
-    """The embeddings of texts, float32 [n_texts, n_embd]."""
+def embed(
+    model: Model,
+    rows: Sequence[TokenRow],
+    *,
+    turn: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> NDArray[np.float32]:
+    """The embeddings of texts, float32 [n_texts, n_embd].
+
+    turn: what each call of the model stands in; it may wait there, or raise when nobody does.
+    """
     readers = [_Reader(model, row) for row in rows]
     waiting = deque(readers)
     n_rows = FIRST_ROWS
     while waiting:
-        n_rows = _rows_for(_read_some(model, waiting, n_rows))
+        with turn():
+            measured = _read_some(model, waiting, n_rows)
+        n_rows = _rows_for(measured)
     return np.stack([_unit(reader.sum) for reader in readers])
 
 

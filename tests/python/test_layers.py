@@ -147,7 +147,8 @@ IMPORTS = {
     },
     "chat": {"", "chat", "header_fields", "profiles", "templates", "tokenizer"},
     "server": {
-        "", "engine", "profiles", "server", "state_container", "state_file", "stream", "templates",
+        "", "embedding", "engine", "profiles", "server", "state_container", "state_file", "stream",
+        "templates", "tuned_state",
         "tokenizer",  # for its type alone
     },
     "__main__": {"cli"},

@@ -370,6 +370,16 @@ def test_tools_are_told_as_in_training(client, tokenizer):
     assert n_prompt(tools=[NOW], **bot) == 1 + len(tokenizer.encode(text))
 
 
+def test_a_template_leaves_tools_to_the_one_that_knows_them(reply):
+    bot = {"chat_template_kwargs": {"rwkv_prompt_template": "bot"}}
+    assert message(reply(">x</think>\n\nYes.✿No", **bot))["content"] == "Yes."
+    answer = reply(">x</think>\n\nYes.\n### User\nNo", tools=[NOW], **bot)
+    assert message(answer)["content"] == "Yes."
+    result = [*HI, {"role": "tool", "content": "12:00", "tool_call_id": "x"}]
+    answer = reply(">x</think>\n\nYes.\n### User\nNo", messages=result, **bot)
+    assert message(answer)["content"] == "Yes."
+
+
 def test_a_result_needs_no_tools_again(client, tokenizer, reply):
     first = reply(f">\n{CALL}", tools=[NOW])
     call = message(first)["tool_calls"][0]

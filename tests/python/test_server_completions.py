@@ -193,6 +193,14 @@ def test_tokens_that_are_no_text_have_names_of_their_own(client, model):
     assert all(len(top) in (20, 21) for top in logprobs["top_logprobs"][1:])  # no two alike
 
 
+def test_offsets_behind_half_a_character_are_those_of_the_text(client, model):
+    part = model.tokenizer.encode("好".encode()[:1])[0]
+    with saying(model.tokenizer, "ab"):
+        choice = both(client, prompt=[[0, part]], max_tokens=9, logprobs=0, echo=True)["choices"][0]
+    assert choice["text"] == "\ufffdab"
+    assert choice["logprobs"]["text_offset"][:3] == [0, 0, 1]
+
+
 def test_the_token_that_ends_is_among_the_logprobs(client, model):
     with saying(model.tokenizer, " Yes."):
         choice = both(client, prompt=ONCE, max_tokens=20, logprobs=1)["choices"][0]

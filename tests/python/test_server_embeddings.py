@@ -12,7 +12,8 @@ from flask.testing import FlaskClient
 
 import rwkvcpp
 from rwkvcpp.server import create_app
-from rwkvcpp.server.routes.embeddings import AT_ONCE, Embedding
+from rwkvcpp.server.errors import ApiError
+from rwkvcpp.server.routes.embeddings import Embedding
 from rwkvcpp.server.service import Service
 
 PATHS = [
@@ -80,14 +81,15 @@ def test_base64_holds_the_same_floats(client):
 
 
 def test_many_texts_keep_their_order(client, model):
-    texts = [f"Story number {i}." for i in range(2 * AT_ONCE + 3)]
+    texts = [f"Story number {i}." for i in range(35)]
     assert np.array_equal(vectors(client, input=texts), model.embed(texts))
 
 
 def test_nobody_works_for_a_client_that_has_left(service):
-    work = Embedding(service.serving(), [[1, 2]] * (3 * AT_ONCE))
-    work.leave()
-    assert work.vectors() == []
+    work = Embedding(service.serving(), [[1, 2] * 10_000_000])
+    threading.Timer(0.3, work.leave).start()
+    with pytest.raises(ApiError, match="hung up"):
+        work.vectors()
 
 
 def test_texts_are_embedded_while_others_write(client, model):

@@ -121,7 +121,7 @@ def _conversation(service: Service, serving: Serving, body: ChatBody) -> Convers
     if body.system is not None and messages[0].get("role") not in ("system", "developer"):
         messages = [{"role": "system", "content": body.system}, *messages]
     last = messages[-1]
-    is_open = bool(last.get("prefix")) and last.get("role") == "assistant"
+    is_open = bool(last.get("prefix")) and str(last.get("role")).lower() == "assistant"
     with refusing("messages"):
         begun = text_of(last.get("content"), "the last message") if is_open else None
     tools: Sequence[Mapping[str, Any]] = body.tools_offered

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rwkvcpp.server.errors import ApiError
 from rwkvcpp.server.openai.chat_body import ChatBody
 from rwkvcpp.templates import TEMPLATES, Template
+from rwkvcpp.templates.messages import ROLES
 
 if TYPE_CHECKING:
     from rwkvcpp.server.service import Serving
@@ -51,7 +52,8 @@ def _named(serving: Serving, asked: str | None) -> Template:
 
 
 def _is_about_calls(message: Mapping[str, Any]) -> bool:
-    return bool(message.get("tool_calls")) or message.get("role") in ("tool", "function")
+    role = str(message.get("role")).lower()
+    return bool(message.get("tool_calls")) or ROLES.get(role) == "tool"
 
 
 def mode_for(template: Template, body: ChatBody, begun: str | None) -> str:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from rwkvcpp.embedding import embed
 from rwkvcpp.server.bodies import Body
-from rwkvcpp.server.errors import ApiError, refusing
+from rwkvcpp.server.errors import ApiError
 from rwkvcpp.server.limits import check_prompt
 from rwkvcpp.server.openai.texts import Text, Texts, as_list, check_ids
 from rwkvcpp.server.record import current_record
@@ -20,9 +22,7 @@ from rwkvcpp.server.routing import Answer, Routes
 from rwkvcpp.server.service import Service, Serving
 
 MOST_INPUTS = 2048  # OpenAI's
-AT_ONCE = 16  # texts; others take turns in between
-
-TURN = threading.Lock()  # one request at a time: those who write are next, and not one of many
+TURN = threading.Lock()  # of requests, call by call: so those who write are every second one
 
 routes = Routes("embeddings")
 
@@ -86,32 +86,33 @@ def _tokens(serving: Serving, text: Text, where: str) -> list[int]:
 
 
 class Embedding:
-    """The vectors of one request: some texts at a time, and no more once nobody waits for them."""
+    """The vectors of one request, as long as somebody waits for them."""
 
     def __init__(self, serving: Serving, rows: Sequence[list[int]]) -> None:
-        self._serving, self._rows = serving, rows
+        self._serving = serving
+        self._rows = [np.array(row, np.int32) for row in rows]
         self._is_gone = False
 
     def leave(self) -> None:
         """The client hung up."""
         self._is_gone = True
 
-    def vectors(self) -> list[NDArray[np.float32]]:
-        """One for each text."""
+    def vectors(self) -> NDArray[np.float32]:
+        """One for each text, [n_texts, n_embd]; ApiError when nobody waits."""
         record = current_record()
         unwatch = None if record is None else record.watch(self.leave)
         try:
-            found: list[NDArray[np.float32]] = []
-            while len(found) < len(self._rows) and not self._is_gone:
-                found += self._some(self._rows[len(found) : len(found) + AT_ONCE])
-            return found
+            return embed(self._serving.model, self._rows, turn=self._turn)
         finally:
             if unwatch is not None:
                 unwatch()
 
-    def _some(self, rows: Sequence[list[int]]) -> list[NDArray[np.float32]]:
-        with TURN, refusing("input"):
-            return [*self._serving.model.embed(rows)]
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        with TURN:
+            if self._is_gone:
+                raise ApiError(400, "the client hung up", code="cancelled")
+            yield
 
 
 def _written(vector: NDArray[np.float32], body: EmbeddingsBody) -> Any:
