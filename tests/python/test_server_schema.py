@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
@@ -96,6 +97,13 @@ def test_what_is_told_of_routes_is_told_of_routes_that_exist():
     assert set(ANSWERS) | set(EXAMPLES) <= set(FIRST_PATHS)
     bodies = {route.paths[0] for route in ROUTES if route.body is not None}
     assert set(EXAMPLES) <= bodies
+
+
+def test_every_route_is_told_of_in_the_documents():
+    folder = Path(__file__).parents[2] / "docs"
+    text = "".join(page.read_text() for page in folder.glob("http*.md"))
+    paths = {template(path) for route in ROUTES for path in route.paths} - {"/docs/{name}"}
+    assert sorted(path for path in paths if path not in text) == []
 
 
 def test_two_bodies_do_not_share_a_name():

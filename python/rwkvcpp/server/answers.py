@@ -398,6 +398,7 @@ ANSWERS: Mapping[str, Answered] = {
     "/v1/tokens/count": Answered(Count),
     "/infill": Answered(Infill, events=Infill),
     "/v1/batch/completions": Answered(events=ChatChunk),
+    "/big_batch/completions": Answered(None, events=ChatChunk),
     "/FIM/v1/batch-FIM": Answered(events={}),
     "/translate/v1/batch-translate": Answered(Translations),
     "/v1/server/status": Answered(ServerStatus),
