@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from tests.python.answers import CHAT, COMPLETIONS, chunks, whole
 from tests.python.scripted import saying
 from tests.reference.cases import NARROW, Case
 
+BYTES = replace(NARROW, n_vocab=256)  # a vocabulary that needs no file
 HI = [{"role": "user", "content": "Hi"}]
 
 # A state that was float16 once continues approximately, and the model tells so once.
@@ -126,6 +128,29 @@ def test_of_several_answers_each_has_its_state(client, path):
         if "state" in choice
     ]
     assert sorted(told) == sorted(states)
+
+
+@pytest.mark.parametrize("version", ["4", "5.1", "5.2", "6", "7"])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_every_version_has_states_to_keep(model_file, version, dtype):
+    app = create_app(model=model_file(Case(version, "bin", "F32", BYTES)))
+    try:
+        client = app.test_client()
+        body = {"prompt": "Once", "max_tokens": 6, "temperature": 0, "state_dtype": dtype}
+        told = [
+            whole(client, COMPLETIONS, return_state=form, **body)["state"]
+            for form in ("base64", "json")
+        ]
+        going_on = [
+            text_of(whole(client, COMPLETIONS, state=state, **{**body, "prompt": "x"}))
+            for state in told
+        ]
+        assert going_on[0] == going_on[1]
+        assert {state["n_tokens"] for state in told} == {10}
+        answer = whole(client, CHAT, messages=HI, state=told[0], max_tokens=4)
+        assert answer["usage"]["completion_tokens"] == 4
+    finally:
+        app.extensions["rwkvcpp"].close(0)
 
 
 # ---- conversations ---------------------------------------------------------------------------
