@@ -18,6 +18,8 @@ from safetensors.numpy import save_file
 import rwkvcpp
 from rwkvcpp.engine import EngineClosedError, Request
 from rwkvcpp.server import Settings, create_app
+from rwkvcpp.server.errors import ApiError
+from rwkvcpp.server.folders import file_in
 from tests.python.server import PATIENCE, LiveServer, live_server
 from tests.reference.cases import NARROW, Case
 
@@ -417,6 +419,17 @@ def test_no_more_states_are_kept_than_there_is_room_for(tmp_path, monkeypatch):
         kept = {name: weakref.ref(states.named(name)) for name in "abc"}
         gc.collect()
         assert [name for name in "abc" if kept[name]() is not None] == ["b", "c"]
+        assert states.named("b") is kept["b"]()  # not loaded again
+        states.named("a")  # and "c" was used longest ago
+        gc.collect()
+        assert [name for name in "bc" if kept[name]() is not None] == ["b"]
+
+
+@pytest.mark.parametrize("name", ["C:\\poet", "C:poet", "\\\\there\\poet", "a\\..\\..\\poet"])
+def test_names_that_lead_out_on_another_system_lead_nowhere_here(tmp_path, name):
+    (tmp_path / name).write_text("no state")
+    with pytest.raises(ApiError, match="a folder of this server"):
+        file_in([tmp_path], name, param="state")
 
 
 def test_states_that_do_not_fit_another_model_are_told_and_left_out(tmp_path, other):
