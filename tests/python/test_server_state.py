@@ -177,6 +177,15 @@ def test_a_conversation_goes_on_from_its_state(client, model):
     assert answer["choices"][0]["message"]["content"]
 
 
+def test_a_call_is_no_pending_text(client, model):
+    tool = {"type": "function", "function": {"name": "now"}}
+    call = ' ```json\n{"name": "now"}\n```'
+    with saying(model.tokenizer, f"{call}\n\nUser:"):
+        answer = whole(client, CHAT, messages=HI, tools=[tool], **EXACT)
+    assert answer["choices"][0]["finish_reason"] == "tool_calls"
+    assert answer["state"]["pending"] == "\n\nUser:"
+
+
 def test_a_state_without_pending_is_parted_from_what_follows(client, model):
     state = {**whole(client, CHAT, messages=HI, **BODY, **EXACT)["state"]}
     del state["pending"]

@@ -103,6 +103,7 @@ class ChatChoice:
 
     def _call(self, call: ToolCall) -> list[Piece]:
         """First what is called, then what with."""
+        self._trail.skip()
         call_id = "call_" + secrets.token_hex(12)
         self._service.tools_of_calls.remember(call_id, self._asked.conversation.tools)
         index, arguments = len(self.calls), json.dumps(call.arguments, ensure_ascii=False)

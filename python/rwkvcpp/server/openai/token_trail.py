@@ -42,6 +42,12 @@ class TokenTrail:
         self._data, self._begin = self._data[n_past:], end
         return taken
 
+    def skip(self) -> None:
+        """What came until now is told in another way."""
+        self._begin += len(self._data)
+        self._data = b""
+        self._tokens.clear()
+
     @property
     def unshown(self) -> str:
         """What came behind the text that was shown."""
