@@ -14,10 +14,10 @@ import rwkvcpp
 from rwkvcpp.checkpoints.checkpoint import open_checkpoint
 from rwkvcpp.checkpoints.tensor import decode, encode
 from rwkvcpp.cli import main
-from rwkvcpp.cli.model_options import lora_argument
 from rwkvcpp.convert import convert
 from rwkvcpp.quantization import quantize
 from rwkvcpp.quantization.damage import Part
+from rwkvcpp.server.setting_kinds import file_and_alpha
 from tests.python.test_checkpoints import CASES, SIZES, Write, case_id, logits_of, rounded
 from tests.reference import hf_layouts
 from tests.reference.layouts import Tensor
@@ -265,7 +265,7 @@ def test_alpha_is_a_number(alpha: float, base_file: Path, tmp_path: Path) -> Non
     ],
 )
 def test_file_and_alpha_share_an_argument(argument: str, expected: object) -> None:
-    assert lora_argument(argument) == expected
+    assert file_and_alpha(argument) == expected
 
 
 def test_quantizing_merges_in_float32(base_file: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import rwkvcpp
 from rwkvcpp.cli.progress import byte_progress
 from rwkvcpp.cli.warning_lines import warning_lines
+from rwkvcpp.server.setting_kinds import file_and_alpha
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -75,21 +76,12 @@ def add_lora_option(options: argparse._ActionsContainer) -> None:
     """--lora, of everything that loads or converts a model."""
     options.add_argument(
         "--lora",
-        type=lora_argument,
+        type=file_and_alpha,
         action="append",
         default=[],
         metavar="FILE:ALPHA",
         help="merge a LoRA; may be given several times",
     )
-
-
-def lora_argument(text: str) -> tuple[Path, float | None]:
-    """FILE:ALPHA, or FILE for adapters that need no alpha."""
-    file, colon, alpha = text.rpartition(":")
-    try:
-        return (Path(file), float(alpha)) if colon and file else (Path(text), None)
-    except ValueError:
-        return Path(text), None
 
 
 def load_model(args: argparse.Namespace, *, collect: bool = False) -> rwkvcpp.Model:

@@ -26,7 +26,8 @@ import os
 import shlex
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,20 +74,28 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(
             f'the server needs {error.name}, among others: pip install "rwkvcpp[server]"'
         ) from error
-    sockets = listen(settings.host, settings.port)  # before a model loads, which takes long
     _log(quiet=args.quiet)
+    with ExitStack() as stack:
+        # Had before a model loads, which takes long.
+        sockets = [stack.enter_context(each) for each in listen(settings.host, settings.port)]
+        with _loading(settings, args.quiet) as progress:
+            app = create_app(settings, progress=progress)
+        if not args.quiet:
+            print(_welcome(app, sockets), file=sys.stderr)
+        return serve(app, sockets)
+
+
+@contextmanager
+def _loading(settings: Settings, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """What is shown while a model loads; the function that it tells its progress."""
     model = None if settings.model is None else Path(settings.model)
     if not settings.no_model:
-        announce_bundled_model(model, quiet=args.quiet)
-    shown = sys.stderr.isatty() and not args.quiet
+        announce_bundled_model(model, quiet=quiet)
     with (
-        byte_progress("loading", shown=shown) as progress,
-        warning_lines(rwkvcpp.StrategyWarning, shown=not args.quiet),
+        byte_progress("loading", shown=sys.stderr.isatty() and not quiet) as progress,
+        warning_lines(rwkvcpp.StrategyWarning, shown=not quiet),
     ):
-        app = create_app(settings, progress=progress)
-    if not args.quiet:
-        print(_welcome(app, sockets), file=sys.stderr)
-    return serve(app, sockets)
+        yield progress
 
 
 def _add_option(group: argparse._ArgumentGroup, name: str, about: About) -> None:

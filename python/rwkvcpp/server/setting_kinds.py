@@ -45,7 +45,7 @@ def _number(make: Callable[[str], Any], expected: str) -> Callable[[str], Any]:
     return parse
 
 
-def _adapter(text: str) -> tuple[Path, float | None]:
+def file_and_alpha(text: str) -> tuple[Path, float | None]:
     """FILE:ALPHA, or FILE for adapters that need no alpha."""
     file, colon, alpha = text.rpartition(":")
     try:
@@ -59,4 +59,4 @@ PATH = Kind("a path", "FILE", Path, (str,), is_path=True)
 FLAG = Kind("true or false", "", _flag, (bool,))
 INTEGER = Kind("a whole number", "N", _number(int, "a whole number"), (int,))
 SECONDS = Kind("seconds", "SECONDS", _number(float, "seconds"), (int, float))
-ADAPTER = Kind("FILE:ALPHA", "FILE:ALPHA", _adapter, (str,), is_path=True)
+ADAPTER = Kind("FILE:ALPHA", "FILE:ALPHA", file_and_alpha, (str,), is_path=True)
