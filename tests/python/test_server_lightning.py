@@ -146,6 +146,18 @@ def test_pad_zero_says_whether_token_0_comes_first(thinker):
     assert n_tokens == [n_tokens[0], n_tokens[0], n_tokens[0] + 1]
 
 
+def test_a_batch_goes_on_from_a_state(live):
+    options = {"prompt": "Once upon a time", **GREEDY, "max_tokens": 40}
+    options |= {"return_state": True, "state_dtype": "float32"}
+    state = ask(live, "/v1/completions", **options, stop=" the")["state"]
+    assert state["pending"] == " the"
+    text = f"{state['pending']} end."
+    alone = ask(live, "/v1/completions", prompt=text, state=state, **GREEDY)
+    together = ask(live, FIRST, contents=[text, "."], state=state, **GREEDY, stop=[])
+    assert contents(together)[0] == alone["choices"][0]["text"]
+    assert contents(together)[1] != contents(ask(live, FIRST, contents=["."], **GREEDY))[0]
+
+
 def test_use_prefix_cache_begins_from_what_was_read_before_or_not(live):
     def cached(**fields) -> int:
         usage = ask(live, FIRST, contents=["A prompt of its own"], **GREEDY, **fields)["usage"]
@@ -447,6 +459,16 @@ def test_without_an_id_all_of_an_address_are_stopped(live):
         assert (first.rest()[-1], second.rest()[-1]) == ("[DONE]", "[DONE]")
     wait_until(lambda: ask_status(live)["active_request"] is None)
     assert ask(live, "/v1/server/stop")["stopped"] is False
+
+
+def test_nobody_stops_what_another_address_asked_for(live):
+    elsewhere = {"environ_base": {"REMOTE_ADDR": "192.0.2.1"}}
+    with Streaming(live) as streaming:
+        client = live.app.test_client()
+        assert client.get("/v1/server/status", **elsewhere).json["active_requests"] == []
+        assert client.post("/v1/server/stop", json={}, **elsewhere).json["stopped"] is False
+        assert ask(live, "/v1/server/stop")["stopped"] is True
+        assert streaming.rest()[-1] == "[DONE]"
 
 
 def test_an_answer_that_is_not_streamed_can_be_stopped_and_is_whole(live):
