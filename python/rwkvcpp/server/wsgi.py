@@ -109,8 +109,7 @@ class Server:
         if grace is not None:
             self._grace = grace
         self._is_asked_to_end = True
-        if not self._is_over:
-            self._listeners[0].pull_trigger()
+        self._wake()
 
     def _turn(self) -> None:
         """Wait for something to happen on a connection, and see to it."""
@@ -128,7 +127,12 @@ class Server:
     def _close(self) -> None:
         self._service.close(self._grace)
         self._is_closed = True
-        self._listeners[0].pull_trigger()
+        self._wake()
+
+    def _wake(self) -> None:
+        """Have `run` look around, if it still runs: after that, its wire may be another's."""
+        if not self._is_over:
+            self._listeners[0].pull_trigger()
 
     def _has_work(self) -> bool:
         """Whether somebody runs, or what he got is still on its way."""
