@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rwkvcpp.server import create_app
+from rwkvcpp.server.openai.tool_memory import MOST_CALLS, MOST_CHARACTERS, ToolMemory
 from rwkvcpp.server.service import Service
 from rwkvcpp.stream import TextStream
 from rwkvcpp.templates import TEMPLATES
@@ -396,6 +397,23 @@ def test_a_result_needs_no_tools_again(client, tokenizer, reply):
     history[-1]["tool_call_id"] = "call_of_somebody_else"
     unknown = whole(client, CHAT, messages=history, max_tokens=0)["usage"]
     assert unknown["prompt_tokens"] < without["prompt_tokens"]
+
+
+def test_the_oldest_calls_are_forgotten():
+    memory = ToolMemory()
+
+    def knows(name: str) -> bool:
+        return memory.recall([{"tool_call_id": name}]) == [NOW]
+
+    for i in range(MOST_CALLS + 1):
+        memory.remember(f"call {i}", [NOW])
+    assert [knows(f"call {i}") for i in (0, 1, MOST_CALLS)] == [False, True, True]
+    memory.remember("long", [{**NOW, "description": "x" * (MOST_CHARACTERS - 10_000)}])
+    assert [knows(f"call {i}") for i in (1, MOST_CALLS)] == [False, True]
+    memory.remember("too long", [{**NOW, "description": "x" * MOST_CHARACTERS}])
+    assert knows(f"call {MOST_CALLS}")
+    assert memory.recall([{"tool_call_id": "too long"}]) == ()
+    assert memory.recall([{"role": "user"}, {"tool_call_id": 5}]) == ()
 
 
 def test_calls_of_old_are_calls(client):

@@ -35,6 +35,12 @@ class PromptDetails(BaseModel):
     cached_tokens: int
 
 
+class CompletionDetails(BaseModel):
+    """What was drawn."""
+
+    reasoning_tokens: int
+
+
 class Usage(BaseModel):
     """What an answer has cost."""
 
@@ -42,6 +48,7 @@ class Usage(BaseModel):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptDetails
+    completion_tokens_details: CompletionDetails | None = None  # of chats
 
 
 class EmbeddingUsage(BaseModel):
@@ -108,6 +115,18 @@ class Message(BaseModel):
     tool_calls: list[ToolCall] | None = None
 
 
+class StateOut(BaseModel):
+    """A state to send back later: the bytes of a state file, or what they say.
+
+    `pending` is the end of what it has read that the answer does not show.
+    """
+
+    format: Literal["base64", "json"]
+    data: str | dict[str, Any]
+    n_tokens: int
+    pending: str
+
+
 class ChatChoice(BaseModel):
     """One reply of n."""
 
@@ -115,14 +134,7 @@ class ChatChoice(BaseModel):
     message: Message
     logprobs: ChatLogprobs | None
     finish_reason: FinishReason
-
-
-class StateOut(BaseModel):
-    """A state to send back later: the bytes of a state file."""
-
-    format: str
-    data: Any
-    n_tokens: int
+    state: StateOut | None = None  # of each, where there are several
 
 
 class ChatCompletion(BaseModel):
@@ -169,6 +181,7 @@ class ChunkChoice(BaseModel):
     delta: Delta
     logprobs: ChatLogprobs | None = None
     finish_reason: FinishReason | None
+    state: StateOut | None = None
 
 
 class ChatChunk(BaseModel):
@@ -190,6 +203,7 @@ class CompletionChoice(BaseModel):
     text: str
     logprobs: CompletionLogprobs | None
     finish_reason: FinishReason | None
+    state: StateOut | None = None
 
 
 class Completion(BaseModel):
