@@ -115,7 +115,7 @@ def batch(
     check_choices(service.settings, len(contents), body.n, "contents")
     beginning = read_beginning(service, serving, body)
     stops_are_sent = bool({"stop", "stop_tokens", "stop_token_ids"} & body.model_fields_set)
-    begins = serving.raw_begin if pad_zero is None else serving.end_of_text if pad_zero else []
+    begins = [] if beginning.goes_on else serving.raw_begin(pad_zero)
     requests = [
         requests_for(
             service,
@@ -123,7 +123,7 @@ def batch(
             body,
             Prompt(
                 tokens=[
-                    *([] if beginning.goes_on else begins),
+                    *begins,
                     *serving.model.tokenizer.encode(text.removeprefix(beginning.pending) or "\n"),
                 ],
                 profile=profile("standard"),

@@ -58,14 +58,15 @@ class Serving:
         end = self.model.tokenizer.end_of_text
         return [] if end is None else [end]
 
-    @property
-    def raw_begin(self) -> list[int]:
-        """What comes before a text that is no conversation, as `rwkvcpp generate` has it.
+    def raw_begin(self, wanted: bool | None = None) -> list[int]:
+        """What comes before a text that is no conversation: the token that parts texts, or nothing.
 
-        The bundled model's texts begin with the token that parts them, others' do not.
+        wanted: None is as `rwkvcpp generate` has it: the bundled model's texts begin with that
+            token, others' do not.
         """
-        template = self.template
-        return self.end_of_text if template.begin_of_text and not template.user else []
+        if wanted is None:
+            wanted = self.template.begin_of_text and not self.template.user
+        return self.end_of_text if wanted else []
 
 
 class Service:

@@ -108,11 +108,8 @@ def _hidden(
 ) -> list[int]:
     """The token that parts texts in training, where a raw text has it in front.
 
-    As `rwkvcpp generate` does: the bundled model's texts begin with it, others' do not.
+    usual: whether it has, unless the body says; None: as the model's texts have it.
     """
-    end = serving.model.tokenizer.end_of_text
-    template = serving.template
-    if usual is None:
-        usual = template.begin_of_text and not template.user
-    wanted = usual if body.pad_zero is None else body.pad_zero
-    return [end] if wanted and end is not None and not beginning.goes_on else []
+    if beginning.goes_on:
+        return []
+    return serving.raw_begin(usual if body.pad_zero is None else body.pad_zero)

@@ -56,11 +56,10 @@ def tokenize(service: Service, body: TokenizeBody) -> Answer:
 
 def _tokens(service: Service, serving: Serving, body: TokenizeBody) -> list[int]:
     if body.content is not None:
-        begins = serving.end_of_text if body.add_special else []
+        begins = serving.raw_begin(bool(body.add_special))
         return begins + _encoded(serving, body.content, "content", body.parse_special)
     if body.prompt is not None:
-        wanted = body.add_special_tokens
-        begins = serving.raw_begin if wanted is None else serving.end_of_text if wanted else []
+        begins = serving.raw_begin(body.add_special_tokens)
         return begins + _encoded(serving, body.prompt, "prompt", body.parse_special)
     if not body.messages:
         raise ApiError(400, "there is none of content, prompt and messages", code="invalid_value")
