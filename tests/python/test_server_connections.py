@@ -7,6 +7,7 @@ import gc
 import http.client
 import json
 import os
+import resource
 import socket
 import threading
 import time
@@ -344,6 +345,22 @@ def test_who_asks_before_it_sends_little_is_told_to(one):
 
 
 # HTTP, and what is none
+
+
+def test_more_connections_than_the_system_allows_wait_for_their_turn(monkeypatch):
+    monkeypatch.setattr(wsgi, "CONNECTIONS", 8)
+    with live_server(no_model=True) as live, contextlib.ExitStack() as stack:
+        socks = [
+            stack.enter_context(connected(live, request_bytes("/health", Connection="close")))
+            for _ in range(30)
+        ]
+        assert [b'{"status":"ok"}' in received(sock) for sock in socks] == [True] * 30
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(1024, 896), (65536, 1000), (-1, 1000), (50, 1)])
+def test_a_process_keeps_files_for_itself(monkeypatch, limit, expected):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    assert wsgi._most_connections() == expected
 
 
 def test_a_connection_serves_many_requests(one):

@@ -407,6 +407,12 @@ def test_every_refusal_has_the_same_form(method, path, status, expected):
     assert code(refused) == expected
 
 
+@pytest.mark.parametrize("path", ["/v1//chat/completions", "/v1/chat///completions/", f"{CHAT}/"])
+def test_a_slash_too_many_is_none(path):
+    """Bases that end in one are common; a redirection could lead to others' hosts."""
+    assert code(client().post(path, json=QUESTION)) == "model_not_loaded"
+
+
 def test_what_is_allowed_is_told():
     assert {"GET", "HEAD", "OPTIONS"} == set(client().post("/health").allow)
 

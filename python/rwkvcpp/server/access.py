@@ -7,6 +7,7 @@ leave half read is counted, too. Paths are logged, queries are not: these may ho
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+SLASHES = re.compile("/+")  # bases that end in one are put before paths that begin with one
+
 
 class Access:
     """A WSGI application around another one."""
@@ -34,6 +37,7 @@ class Access:
         """Answer, and tell when the answer is over."""
         service = self._service
         record = environ[KEY] = Record(environ, service.metrics, service.disconnects)
+        environ["PATH_INFO"] = SLASHES.sub("/", environ.get("PATH_INFO", "")).rstrip("/") or "/"
         statuses = ["500"]
 
         def started(status: str, *arguments: Any) -> Callable[[bytes], object]:
