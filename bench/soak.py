@@ -4,7 +4,8 @@
 
 Threads ask whatever MIX has, by weight, of a server that is a process of its own: chats, texts,
 streams that are read and streams that are left, embeddings, counts, pages, switches of the cache,
-and what is wrong. What a client sends may never give a 5xx, and memory must be flat.
+and what is wrong. What a client sends may never give a 5xx. Memory must be flat once the cache of prompts
+has had its budget (512 MB): what the allocator got for it, it keeps for the next ones.
 """
 
 from __future__ import annotations
@@ -135,8 +136,12 @@ def soak(served: Served, minutes: float, n_clients: int) -> None:
     for client in clients:
         client.start()
     while (seconds := time.monotonic() - begun) < 60 * minutes:
-        facts = f"{served.resident_mb():8.1f} MB {served.n_threads():5} threads"
-        print(f"{seconds:6.0f} s {crowd.n_requests():8} requests {facts}", flush=True)
+        cached = served.numbers().get("rwkvcpp_cache_bytes", 0) / 2**20
+        print(
+            f"{seconds:6.0f} s {crowd.n_requests():8} requests {served.resident_mb():8.1f} MB, "
+            f"of which prompts {cached:6.1f} MB {served.n_threads():5} threads",
+            flush=True,
+        )
         time.sleep(min(30, 60 * minutes - seconds))
     for client in clients:
         client.join()
