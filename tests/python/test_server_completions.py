@@ -247,10 +247,13 @@ def test_a_middle_is_filled_in_where_the_model_knows_how():
         assert answer["choices"][0]["text"] == "b"
         assert answer["choices"][0]["finish_reason"] == "stop"
         assert answer["usage"]["prompt_tokens"] == 1 + len(tokenizer.encode(text))
-        response = client.post(
-            COMPLETIONS, json={"prompt": "a", "suffix": "c", "echo": True, "logprobs": 1}
-        )
-        assert response.status_code == 400
+        ids = both(client, prompt=[tokenizer.encode("a")], suffix="c", max_tokens=0)
+        assert ids["usage"]["prompt_tokens"] == answer["usage"]["prompt_tokens"]
+        nothing = [both(client, prompt=p, suffix="c", max_tokens=0) for p in ("", [""], [[]], None)]
+        n_shorter = answer["usage"]["prompt_tokens"] - 1
+        assert [each["usage"]["prompt_tokens"] for each in nothing] == [n_shorter] * 4
+        for body in ({"prompt": "a", "echo": True, "logprobs": 1}, {"prompt": [5000]}):
+            assert client.post(COMPLETIONS, json={"suffix": "c", **body}).status_code == 400
     finally:
         app.extensions["rwkvcpp"].close(0)
 

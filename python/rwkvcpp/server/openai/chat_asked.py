@@ -146,8 +146,7 @@ def _tokens(serving: Serving, conversation: Conversation, beginning: Beginning) 
     if beginning.goes_on:
         parted = (template.after if isinstance(template, Turns) else "") + template.between + text
         return tokenizer.encode(parted.removeprefix(beginning.pending))
-    end = tokenizer.end_of_text
-    begin = [end] if template.begin_of_text and end is not None else []
+    begin = serving.end_of_text if template.begin_of_text else []
     return begin + tokenizer.encode(text)
 
 

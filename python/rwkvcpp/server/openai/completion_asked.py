@@ -53,24 +53,24 @@ def _prompt(
     serving: Serving, body: CompletionBody, prompt: Text, beginning: Beginning
 ) -> tuple[Echo, Prompt]:
     tokenizer = serving.model.tokenizer
+    if not isinstance(prompt, str):
+        check_ids(serving, prompt, "the prompt", "prompt")
     if body.suffix:
         return _middle(serving, body, prompt, body.suffix, beginning)
     if isinstance(prompt, str):
-        hidden = _hidden(serving, body, beginning)
+        hidden = [] if beginning.goes_on else serving.raw_begin(body.pad_zero)
         text = prompt.removeprefix(beginning.pending)
         tokens = hidden + tokenizer.encode(text)
         echo = Echo(text, len(hidden))
     else:
-        check_ids(serving, prompt, "the prompt", "prompt")
         tokens = prompt
         echo = Echo(tokenizer.decode(prompt), 0)
-    end = tokenizer.end_of_text
     return echo, Prompt(
         tokens=tokens,
         profile=profile("standard"),
         beginning=beginning,
         stops=body.stop_strings,
-        stop_tokens=[*([] if end is None else [end]), *body.stop_token_ids],
+        stop_tokens=[*serving.end_of_text, *body.stop_token_ids],
         logprobs=body.logprobs,
         prompt_logprobs=body.logprobs if body.echo else None,
     )
@@ -85,9 +85,9 @@ def _middle(
 ) -> tuple[Echo, Prompt]:
     """The prompt for what stands between; an echo shows the prefix, and has no logprobs."""
     prefix = prompt if isinstance(prompt, str) else serving.model.tokenizer.decode(prompt)
-    prefix = "" if body.prompt in ("", []) else prefix
     found = middle(serving, prefix, suffix, param="suffix")
-    hidden = _hidden(serving, body, beginning, usual=True)
+    begins = body.pad_zero is not False and not beginning.goes_on
+    hidden = serving.raw_begin(begins)
     tokens = hidden + serving.model.tokenizer.encode(found.text)
     if body.echo and body.logprobs is not None:
         raise ApiError(
@@ -101,15 +101,3 @@ def _middle(
         stop_tokens=[*found.stop_tokens, *body.stop_token_ids],
         logprobs=body.logprobs,
     )
-
-
-def _hidden(
-    serving: Serving, body: CompletionBody, beginning: Beginning, *, usual: bool | None = None
-) -> list[int]:
-    """The token that parts texts in training, where a raw text has it in front.
-
-    usual: whether it has, unless the body says; None: as the model's texts have it.
-    """
-    if beginning.goes_on:
-        return []
-    return serving.raw_begin(usual if body.pad_zero is None else body.pad_zero)

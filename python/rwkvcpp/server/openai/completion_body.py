@@ -38,8 +38,8 @@ class CompletionBody(GenerationFields, Refusing):
 
     @property
     def prompts(self) -> list[Text]:
-        """One or more."""
-        return [prompt or EMPTY for prompt in as_list(self.prompt)]
+        """One or more; what stands before a suffix may be nothing."""
+        return [prompt or ("" if self.suffix else EMPTY) for prompt in as_list(self.prompt)]
 
     def check(self) -> None:
         """ApiError for what goes beyond one field."""
