@@ -44,6 +44,11 @@ if TYPE_CHECKING:
 
 SHORT = {"model": "-m"}
 LOG = "%(asctime)s %(message)s"
+LEVELS = {
+    "rwkvcpp.server": logging.INFO,
+    "waitress": logging.WARNING,
+    "waitress.queue": logging.ERROR,  # it tells of every request that waits for a thread
+}
 QUESTION = '{"messages": [{"role": "user", "content": "Hi"}]}'
 
 
@@ -131,8 +136,7 @@ def _log(*, quiet: bool) -> None:
     """A line for each request on standard error, and what goes wrong."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(LOG))
-    levels = {"rwkvcpp.server": logging.INFO, "waitress": logging.WARNING}
-    for name, level in levels.items():
+    for name, level in LEVELS.items():
         logger = logging.getLogger(name)
         logger.addHandler(handler)
         logger.setLevel(logging.ERROR if quiet else level)

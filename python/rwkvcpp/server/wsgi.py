@@ -125,9 +125,11 @@ class Server:
         return closing
 
     def _close(self) -> None:
-        self._service.close(self._grace)
-        self._is_closed = True
-        self._wake()
+        try:
+            self._service.close(self._grace)
+        finally:
+            self._is_closed = True
+            self._wake()
 
     def _wake(self) -> None:
         """Have `run` look around, if it still runs: after that, its wire may be another's."""
