@@ -46,6 +46,7 @@ MECHANICAL = Profile(
     name="mechanical",
     description="the likeliest token: summaries, translations, calls",
     sampling=SamplingParams(temperature=0.0, top_p=0.0),
+    max_tokens=500,
 )
 
 STANDARD = Profile(

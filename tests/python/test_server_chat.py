@@ -14,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rwkvcpp.server import create_app
+from rwkvcpp.server.openai.chat_asked import understand
+from rwkvcpp.server.openai.chat_body import ChatBody
 from rwkvcpp.server.openai.tool_memory import MOST_CALLS, MOST_CHARACTERS, ToolMemory
 from rwkvcpp.server.service import Service
 from rwkvcpp.stream import TextStream
@@ -506,6 +508,25 @@ def test_defaults_are_the_modes_the_servers_and_the_requests(client):
         assert message(whole(client, CHAT, **body, temperature=1.0, max_tokens=30)) == usual
     finally:
         service.defaults = {}
+
+
+@pytest.mark.parametrize(
+    ("template", "body", "n_tokens"),
+    [
+        ("world", {}, 500),  # as RWKV-Runner has it
+        ("g1", {}, 4096),  # a thought needs room
+        ("g1", {"max_completion_tokens": 7}, 7),
+        ("world", {"tools": [NOW]}, 4096),
+    ],
+)
+def test_how_many_tokens_is_known_where_nobody_says_it(template, body, n_tokens):
+    app = create_app(template=template)
+    try:
+        with app.test_request_context():
+            asked = understand(app.extensions["rwkvcpp"], ChatBody(messages=HI, **body))
+        assert asked.requests[0].max_tokens == n_tokens
+    finally:
+        app.extensions["rwkvcpp"].close(0)
 
 
 def test_penalties_may_count_the_prompt(client, tokenizer):

@@ -12,6 +12,7 @@ from rwkvcpp.profiles import Profile
 from rwkvcpp.server.bodies import Body
 
 TOKEN_LIMIT = 2**31 - 1
+UNTOLD_TOKENS = 4096  # where nobody says how many: room for a thought and what comes of it
 MOST_STOPS = 128  # each of them is looked for at every token
 LONGEST_STOP = 256
 
@@ -88,7 +89,7 @@ class SamplingFields(Body):
         """How many tokens may be drawn."""
         if self.max_tokens is not None:
             return self.max_tokens
-        return defaults.get("max_tokens") or profile.max_tokens or 500
+        return defaults.get("max_tokens") or profile.max_tokens or UNTOLD_TOKENS
 
     def counts_prompt(self, defaults: Mapping[str, Any]) -> bool:
         """Whether penalties count the words of the prompt, too."""
