@@ -207,6 +207,20 @@ def test_errors_have_their_classes_and_a_sentence(client):
         client.files.list()
 
 
+def test_what_goes_wrong_in_a_stream_is_raised():
+    with (
+        live_server() as server,
+        openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client,
+    ):
+        stream = client.completions.create(
+            model=NAME, prompt="Once", max_tokens=100_000, stream=True, logit_bias={"0": -100}
+        )
+        next(stream)
+        server.service.serving().engine.close()
+        with pytest.raises(openai.APIError, match="closed"):
+            list(stream)
+
+
 def test_keys():
     with live_server(api_key=("secret",)) as server:
         address = f"{server.url}/v1"
