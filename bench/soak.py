@@ -4,8 +4,8 @@
 
 Threads ask whatever MIX has, by weight, of a server that is a process of its own: chats, texts,
 streams that are read and streams that are left, embeddings, counts, pages, switches of the cache,
-and what is wrong. What a client sends may never give a 5xx. Memory must be flat once the cache of
-prompts has had its budget (512 MB): what the allocator got for it, it keeps for the next ones.
+and what is wrong. What a client sends may never give a 5xx. Memory must be flat after some minutes:
+what the allocator has once got from the system, for its threads' heaps, it keeps for what comes.
 """
 
 from __future__ import annotations
