@@ -34,6 +34,29 @@ inline float signed_peak(const float* x, std::size_t n) noexcept {
   return peak;
 }
 
+struct Range {
+  float low, high;
+};
+
+/// The smallest and the largest of a block of 32, the first of equals: zeros have signs.
+inline Range range_of(const float* x) noexcept {
+  constexpr std::size_t n = 32, lanes = 8;
+  float low[lanes], high[lanes];
+  for (std::size_t k = 0; k < lanes; ++k) low[k] = high[k] = x[k];
+  for (std::size_t i = lanes; i < n; i += lanes) {
+    for (std::size_t k = 0; k < lanes; ++k) {
+      low[k] = std::min(low[k], x[i + k]);
+      high[k] = std::max(high[k], x[i + k]);
+    }
+  }
+  const float lowest = *std::min_element(low, low + lanes);
+  const float highest = *std::max_element(high, high + lanes);
+  const auto first = [&](float value) {
+    return value == 0.0f ? *std::find(x, x + n, value) : value;
+  };
+  return {first(lowest), first(highest)};
+}
+
 inline float sum_of_squares(const float* x, std::size_t n) noexcept {
   float sum = 0.0f;
   for (std::size_t i = 0; i < n; ++i) sum += x[i] * x[i];

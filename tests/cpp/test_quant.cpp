@@ -270,6 +270,21 @@ TEST_CASE("blocks: where inputs have nothing in common, nearest codes stay") {
   }
 }
 
+TEST_CASE("blocks of zeros have the sign of the first as their minimum, and no step") {
+  for (const auto type : {WeightType::kQ4_1, WeightType::kQ5_1}) {
+    for (const float first : {0.0f, -0.0f}) {
+      std::vector<float> zeros(32, -first);
+      zeros[0] = zeros[20] = first;
+      std::uint8_t block[24];
+      format(type).quantize(zeros.data(), 1, block);
+      CHECK(block[0] == 0);
+      CHECK(block[1] == 0);
+      CHECK(block[2] == 0);
+      CHECK(block[3] == (std::signbit(first) ? 0x80 : 0));
+    }
+  }
+}
+
 TEST_CASE("blocks of zeros stay zeros") {
   for (const Format& f : formats()) {
     const std::vector<float> zeros(2 * f.block_inputs, 0.0f);
