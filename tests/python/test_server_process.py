@@ -195,8 +195,9 @@ def test_within_the_grace_a_stream_comes_to_its_end():
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_it_at_once(number):
-    with serving("--grace", "3600") as process:
-        response = stream(process)
+    with serving("--grace", "3600", "--max-tokens-limit", "1000000000") as process:
+        response = process.ask("POST", "/v1/completions", STORY | {"max_tokens": 1_000_000_000})
+        assert response.readline().startswith(b"data: ")
         process.popen.send_signal(number)
         while process.listens():  # until the first one has come through
             pass
