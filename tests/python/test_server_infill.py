@@ -93,3 +93,11 @@ def test_a_model_that_has_not_learnt_it_says_so():
         assert reply.status == 400
         assert reply.json["error"]["type"] == "not_supported_error"
         assert "rwkv7-stories" in reply.json["error"]["message"]
+
+
+def test_where_nobody_says_how_many_the_servers_limit_is_the_most():
+    with live_server(template="g1", max_tokens_limit=3) as live:
+        body = {"input_prefix": "Once upon", "input_suffix": "The end."}
+        for asked in (body, body | {"n_predict": -1}):
+            assert live.post("/infill", asked).json["tokens_predicted"] == 3
+        assert live.post("/infill", body | {"n_predict": 4}).status == 400

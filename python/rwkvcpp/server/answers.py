@@ -132,7 +132,7 @@ class ChatChoice(BaseModel):
 
     index: int
     message: Message
-    logprobs: ChatLogprobs | None
+    logprobs: ChatLogprobs | None = None
     finish_reason: FinishReason
     state: StateOut | None = None  # of each, where there are several
 
@@ -411,7 +411,7 @@ ANSWERS: Mapping[str, Answered] = {
     "/tokenizer_info": Answered(TokenizerFacts),
     "/v1/tokens/count": Answered(Count),
     "/infill": Answered(Infill, events=Infill),
-    "/v1/batch/completions": Answered(events=ChatChunk),
+    "/v1/batch/completions": Answered(ChatCompletion, events=ChatChunk),
     "/big_batch/completions": Answered(None, events=ChatChunk),
     "/FIM/v1/batch-FIM": Answered(events={}),
     "/translate/v1/batch-translate": Answered(Translations),

@@ -16,6 +16,10 @@ EXAMPLES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "stream": True,
             "stream_options": {"include_usage": True},
         },
+        "a batch of raw prompts, as rwkv_lightning's clients ask": {
+            "contents": ["The fox said", "The crow said"],
+            "max_tokens": 20,
+        },
         "three answers, the same each time": {
             "messages": _HELLO,
             "max_tokens": 20,

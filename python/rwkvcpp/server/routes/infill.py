@@ -85,7 +85,7 @@ def understand(service: Service, serving: Serving, body: InfillBody) -> Request:
     check_prompt(service.settings, tokens, "input_prefix")
     chosen = profile(prompt.profile)
     if body.max_tokens is None or body.max_tokens < 0:  # llama.cpp's "as many as it takes"
-        max_tokens = chosen.max_tokens or 500
+        max_tokens = min(chosen.max_tokens or 500, service.settings.max_tokens_limit)
     else:
         max_tokens = body.max_tokens
         check_max_tokens(service.settings, max_tokens, "n_predict")
