@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import logging
 import math
 import os
 import socket
@@ -235,6 +236,14 @@ def test_a_port_that_is_taken_is_one_sentence_before_anything_is_loaded(capsys):
     assert capsys.readouterr().err == (
         f"rwkvcpp: error: 127.0.0.1:{port} is in use by another program; --port names another one\n"
     )
+
+
+def test_who_calls_the_command_keeps_his_logging(capsys):
+    ours = logging.getLogger("rwkvcpp.server")
+    before = (ours.level, ours.propagate, list(ours.handlers))
+    assert main(["serve", "-m", "no-such-model.gguf", "--port", "0"]) == 2
+    assert (ours.level, ours.propagate, list(ours.handlers)) == before
+    assert "no-such-model.gguf" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

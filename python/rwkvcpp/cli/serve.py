@@ -79,8 +79,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(
             f'the server needs {error.name}, among others: pip install "rwkvcpp[server]"'
         ) from error
-    _log(quiet=args.quiet)
     with ExitStack() as stack:
+        stack.enter_context(_logging(quiet=args.quiet))
         # Had before a model loads, which takes long.
         sockets = [stack.enter_context(each) for each in listen(settings.host, settings.port)]
         with _loading(settings, args.quiet) as progress:
@@ -132,15 +132,24 @@ def _argument(kind: Kind) -> Callable[[str], Any]:
     return parse
 
 
-def _log(*, quiet: bool) -> None:
+@contextmanager
+def _logging(*, quiet: bool) -> Iterator[None]:
     """A line for each request on standard error, and what goes wrong."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(LOG))
-    for name, level in LEVELS.items():
-        logger = logging.getLogger(name)
+    loggers = [logging.getLogger(name) for name in LEVELS]
+    before = [(logger.level, logger.propagate) for logger in loggers]
+    for logger in loggers:
         logger.addHandler(handler)
-        logger.setLevel(logging.ERROR if quiet else level)
+        logger.setLevel(logging.ERROR if quiet else LEVELS[logger.name])
         logger.propagate = False
+    try:
+        yield
+    finally:
+        for logger, (level, propagates) in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+            logger.propagate = propagates
 
 
 def _welcome(app: Flask, sockets: list[socket.socket]) -> str:
