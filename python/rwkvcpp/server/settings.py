@@ -130,7 +130,7 @@ class Settings:
         2048, INTEGER, "limits", "the most answers to one request: its prompts times n", least=1
     )
     max_body_bytes: int = _setting(
-        16 * 2**20, INTEGER, "limits", "the longest body of a request, in bytes", least=1
+        64 * 2**20, INTEGER, "limits", "the longest body of a request, in bytes", least=1
     )
 
     log_requests: bool = _setting(
