@@ -60,6 +60,7 @@ def asking(language: str) -> list[tuple[Path, str]]:
             if ADDRESS in code]  # fmt: skip
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl to ask with")
 @pytest.mark.parametrize(
     ("page", "code"), asking("sh"), ids=[page.name for page, _ in asking("sh")]
 )
