@@ -24,7 +24,7 @@ struct ModelOptions {
   bool float_activations = false;  // block weights meet float32 instead of int8
   bool mmap = false;               // use matrices where the file has them
   float group_norm_eps = 64e-5F;   // rwkv.cpp's version 5 needs 1e-5
-  bool collect = false;            // importances(): costs a little time
+  bool collect = false;            // importances(): costs some time
   TypeMap types = {};              // what tensors are quantized to while they are loaded
 };
 

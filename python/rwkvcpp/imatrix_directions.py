@@ -27,7 +27,7 @@ def common_directions(sketch: NDArray[np.float32], n_rows: int) -> NDArray[np.fl
     core = signs.T @ moments
     values, vectors = np.linalg.eigh((core + core.T) / 2)
     kept = values > SMALLEST * max(float(values[-1]), 0.0)
-    half = moments @ vectors[:, kept] / np.sqrt(values[kept])
-    directions, sizes, _ = np.linalg.svd(half, full_matrices=False)
-    largest = directions[:, :N_DIRECTIONS] * sizes[:N_DIRECTIONS]
+    half = moments @ (vectors[:, kept] / np.sqrt(values[kept]))
+    _, turned = np.linalg.eigh(half.T @ half)  # by size, the largest last
+    largest = half @ turned[:, ::-1][:, :N_DIRECTIONS]
     return np.ascontiguousarray(largest.T, np.float32)

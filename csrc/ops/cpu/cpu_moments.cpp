@@ -5,16 +5,20 @@
 // number of threads.
 #include <algorithm>
 #include <array>
+#include <cstring>
+#include <iterator>
 #include <vector>
 
 #include "ops/cpu/cpu_ops.h"
 #include "ops/cpu/scratch.h"
+#include "quant/eight.h"
 
 namespace rwkvcpp {
 namespace {
 
 constexpr std::size_t kSketch = InputMoments::kSketch;
 constexpr std::size_t kInputsAtOnce = 32;
+constexpr std::size_t kColumnsAtOnce = 32;
 
 using Signed = std::array<float, kSketch>;  // sums of a row's inputs, with the signs of each column
 
@@ -24,24 +28,31 @@ std::vector<Signed> all_signs(std::size_t n_inputs) {
   return signs;
 }
 
-Signed signed_sums(const float* row, const std::vector<Signed>& signs) noexcept {
-  Signed sums{};
-  for (std::size_t i = 0; i < signs.size(); ++i) {
-    if (row[i] == 0.0f) continue;  // most of what ReLU^2 leaves
-    for (std::size_t k = 0; k < kSketch; ++k) sums[k] += row[i] * signs[i][k];
+/// Adds value(n) * of[n] to kSketch sums, for all n of which it is not zero: most of what ReLU^2
+/// leaves is. As many columns at a time as there are registers for.
+template <class Value>
+void add_products(const std::vector<Signed>& of, Value value, float* sums) noexcept {
+  for (std::size_t first = 0; first < kSketch; first += kColumnsAtOnce) {
+    fit::Eight parts[kColumnsAtOnce / fit::kAbreast];
+    std::memcpy(parts, sums + first, sizeof parts);
+    for (std::size_t n = 0; n < of.size(); ++n) {
+      const float v = value(n);
+      if (v == 0.0f) continue;
+      fit::Eight columns[kColumnsAtOnce / fit::kAbreast];
+      std::memcpy(columns, of[n].data() + first, sizeof columns);
+      for (std::size_t k = 0; k < std::size(parts); ++k) parts[k] += columns[k] * v;
+    }
+    std::memcpy(sums + first, parts, sizeof parts);
   }
-  return sums;
 }
 
 void add_input(const Rows& x, std::size_t i, const std::vector<Signed>& sums,
                InputMoments& moments) noexcept {
-  float* sketch = moments.sketch.data() + i * kSketch;
   for (std::size_t r = 0; r < x.n_rows; ++r) {
-    const float value = x.row(r)[i];
-    if (value == 0.0f) continue;
-    moments.squares[i] += static_cast<double>(value) * value;
-    for (std::size_t k = 0; k < kSketch; ++k) sketch[k] += value * sums[r][k];
+    moments.squares[i] += static_cast<double>(x.row(r)[i]) * x.row(r)[i];
   }
+  add_products(
+      sums, [&](std::size_t r) { return x.row(r)[i]; }, moments.sketch.data() + i * kSketch);
 }
 
 }  // namespace
@@ -52,7 +63,12 @@ void CpuOps::add_moments(const Product& p) {
   for (const Panel& panel : panels_) {
     const Rows x = rows_of_panel(p.x, panel, 0);
     std::vector<Signed> sums(x.n_rows);
-    pool_.run(x.n_rows, [&](std::size_t r, int) { sums[r] = signed_sums(x.row(r), signs); });
+    pool_.run(x.n_rows, [&](std::size_t r, int) {
+      const float* row = x.row(r);
+      sums[r] = {};
+      add_products(
+          signs, [row](std::size_t i) { return row[i]; }, sums[r].data());
+    });
     const std::size_t n_pieces = (signs.size() + kInputsAtOnce - 1) / kInputsAtOnce;
     pool_.run(n_pieces, [&](std::size_t piece, int) {
       const std::size_t end = std::min(signs.size(), (piece + 1) * kInputsAtOnce);
