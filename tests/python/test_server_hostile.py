@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from pydantic import ValidationError
 
 from rwkvcpp.server import create_app
 from rwkvcpp.server.app import SHAPES
+from rwkvcpp.server.bodies import read_body
+from rwkvcpp.server.errors import ApiError
 from rwkvcpp.server.examples import EXAMPLES
 from rwkvcpp.server.routing import Route
 from tests.python.server import undo_changes
@@ -168,6 +171,45 @@ def test_a_body_of_100_mb_is_refused_before_it_is_read(client):
         reply = client.post(route.paths[0], input_stream=unread, environ_overrides=said)
         refused(reply, 413)
         assert unread.tell() == 0
+
+
+MANY = {
+    "lists": b"[" + b"[]," * 10_000 + b"[]]",
+    "objects": b"[" + b"{}," * 10_000 + b"{}]",
+    "texts": b"[" + b'"",' * 10_000 + b"{}]",
+    "numbers": b"[" + b"-1," * 10_000 + b"-1]",
+    "keys": b"{" + b",".join(b'"%d":1e9' % i for i in range(10_000)) + b"}",
+    "rows": b"[" + b"[1, -1]," * 10_000 + b"[1]]",
+}
+
+
+def refusal(route: Route, data: bytes) -> ApiError | None:
+    """What a body is told, if it is refused."""
+    try:
+        read_body(route.body, data)
+    except ApiError as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("data", MANY.values(), ids=MANY)
+def test_of_many_wrong_values_the_first_is_told(data):
+    """A sentence about each would take gigabytes."""
+    refusals = [
+        refusal(route, b'{"%s": %s}' % (name.encode(), data))
+        for route in ROUTES
+        for name in route.body.model_json_schema()["properties"]
+    ]
+    told = [each for each in refusals if each is not None]
+    assert len(told) > len(refusals) / 2
+    assert max(len(each.message) for each in told) <= 501
+    causes = [e.__cause__ for e in told if isinstance(e.__cause__, ValidationError)]
+    assert max(cause.error_count() for cause in causes) < 10  # one for each kind it might be
+
+
+def test_bodies_of_a_million_lists_are_refused_unread(client):
+    data = b'{"prompt": [' + b"[]," * 1_000_000 + b"[]]}"
+    assert "1000003" in refused(client.post("/v1/completions", data=data), 413)
 
 
 def test_many_and_long_stops_are_refused(client):
