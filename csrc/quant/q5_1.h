@@ -30,8 +30,9 @@ struct Q5_1 : NibbleCodes</*minimum=*/true, /*fifth_bit=*/true, /*offset=*/0> {
   }
 
   static void quantize(const float* in, Block& b) noexcept {
-    const auto [minimum, highest] = fit::range_of(in);
-    const float scale = (highest - minimum) / 31.0f;
+    const fit::Range range = fit::range_of(in);
+    const float minimum = range.low;
+    const float scale = (range.high - minimum) / 31.0f;
     const float inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
     b.scale = fp32_to_fp16(scale);
     b.minimum = fp32_to_fp16(minimum);
