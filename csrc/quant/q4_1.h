@@ -3,11 +3,11 @@
 
 #include <algorithm>
 
-#include "quant/closest_fit.h"
 #include "quant/fit.h"
 #include "quant/four_bits.h"
 #include "quant/half.h"
 #include "quant/nibble_tile.h"
+#include "quant/with_minimum.h"
 
 namespace rwkvcpp {
 
@@ -47,22 +47,12 @@ struct Q4_1 : NibbleCodes</*minimum=*/true, /*fifth_bit=*/false, /*offset=*/0> {
 
   static void quantize_weighted(const float* in, const float* importances, float mean_square,
                                 std::span<Block> b) noexcept {
-    float w[fit::kAbreast * kBlock];
-    fit::weigh(in, importances, mean_square, b.size() * kBlock, w);
-    fit::Affine<kBlock> fits[fit::kAbreast];
-    fit::fit_affine<kBlock>(in, w, kMaxCode, fit::kWeightedSearch, {fits, b.size()});
-    for (std::size_t k = 0; k < b.size(); ++k) {
-      put(fits[k].scale, -fits[k].minimum, fits[k].codes, b[k]);
-    }
+    weighted_with_minimum<Q4_1>(in, importances, mean_square, b);
   }
 
   static void quantize_closest(const float* in, const float* importances,
                                std::span<Block> b) noexcept {
-    fit::WithMinimum<kBlock> fits[fit::kAbreast];
-    fit::closest_with_minimum<kBlock>(in, importances, kMaxCode, {fits, b.size()});
-    for (std::size_t k = 0; k < b.size(); ++k) {
-      put(fits[k].scale, fits[k].minimum, fits[k].codes, b[k]);
-    }
+    closest_with_minimum<Q4_1>(in, importances, b);
   }
 
   static float step(const Block& b, std::size_t) noexcept { return fp16_to_fp32(b.scale); }
@@ -81,16 +71,6 @@ struct Q4_1 : NibbleCodes</*minimum=*/true, /*fifth_bit=*/false, /*offset=*/0> {
       nibbles[r] = rows[r].nibbles;
     }
     interleave_words(nibbles, tile.nibbles);
-  }
-
- private:
-  static void put(float scale, float minimum, const std::uint8_t (&codes)[kBlock],
-                  Block& b) noexcept {
-    b.scale = fp32_to_fp16(scale);
-    b.minimum = fp32_to_fp16(minimum);
-    for (std::size_t i = 0; i < kBlock / 2; ++i) {
-      b.nibbles[i] = static_cast<std::uint8_t>(codes[i] | codes[i + kBlock / 2] << 4);
-    }
   }
 };
 
