@@ -88,6 +88,7 @@ class Service:
         self.tools_of_calls = ToolMemory()
         self.is_ending = False  # what comes now is refused
         self.on_exit: Callable[[], None] | None = None  # what /exit does, where it can
+        self.on_serving: Callable[[Serving], None] | None = None  # told of another model
         self._serving: Serving | None = None
         self._loading = threading.Lock()
         self._keeps_prefixes = True
@@ -189,6 +190,8 @@ class Service:
     def _replace(self, new: Serving | None) -> None:
         old, self._serving = self._serving, new
         self.keep_prefixes(self._keeps_prefixes)
+        if new is not None and self.on_serving is not None:
+            self.on_serving(new)
         if old is not None:
             # Whoever asks it still holds it, and the last one who lets go ends it.
             self._retired.add(old.engine)

@@ -16,6 +16,7 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.task import ThreadedTaskDispatcher
 
+from rwkvcpp.server.allocator import return_large_blocks
 from rwkvcpp.server.connections import Channel, Listener
 from rwkvcpp.server.listening import listen
 from rwkvcpp.server.service import Service
@@ -40,6 +41,10 @@ def serve(app: Flask, sockets: Sequence[socket.socket] | None = None) -> int:
     sockets: that listen already; None: on the address of the settings.
     """
     server = Server(app, sockets)
+    service: Service = app.extensions["rwkvcpp"]
+    service.on_serving = return_large_blocks
+    if service.is_serving:
+        return_large_blocks(service.serving())
     with _ended_by_signals(server.end) as codes:
         server.run()
     return codes[0] if codes else 0
